@@ -32,7 +32,7 @@ export const toEnclave = direction({
   tick: { elapsedMs: count() },
 
   /** A client connected to an RPC interface, or a peer's host opened a stream. `peer` is a hint; the channel proves. */
-  streamOpened: { stream: count(), kind: Type.Enum(["rpc", "peer"]), interface: text(128), from: text(256) },
+  streamOpened: { stream: count(), protocol: Type.Enum(["rpc", "peer"]), interface: text(128), from: text(256) },
   /** An outgoing stream that the enclave asked for is connected. A lie: the TLS handshake inside fails. */
   streamConnected: { stream: count() },
   /** Bytes of a stream. Forged, repeated or reordered ones fail TLS's record protection and end that stream. */
@@ -55,7 +55,7 @@ export const toHost = direction({
   started: { node: text(64), confidential: Type.Boolean() },
 
   /** Connect to an RPC address of another node, or open a stream to a peer's host. */
-  streamOpen: { stream: count(), kind: Type.Enum(["rpc", "peer"]), address: text(256) },
+  streamOpen: { stream: count(), protocol: Type.Enum(["rpc", "peer"]), address: text(256) },
   streamData: { stream: count(), data: bytes(STREAM_WINDOW) },
   streamCredit: { stream: count(), bytes: count() },
   /** Finish sending and close; `abort` drops what is queued. */

@@ -5,7 +5,8 @@
  */
 import { type Static, type TSchema, Type } from "typebox";
 
-export type Fields = Readonly<Record<string, TSchema>>;
+/** `kind` is taken: it names the message. */
+export type Fields = Readonly<Record<string, TSchema>> & Readonly<{ kind?: never }>;
 export type Direction = Readonly<Record<string, Fields>>;
 
 /** The union of all messages of a direction, each with its `kind`. */
@@ -23,7 +24,7 @@ export function count() {
   return Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 }
 
-/** Text of at most `max` UTF-16 units. */
+/** Text of at most `max` code points. */
 export function text(max: number) {
   return Type.String({ maxLength: max });
 }
@@ -38,7 +39,16 @@ export function list<S extends TSchema>(item: S, max: number) {
   return Type.Array(item, { maxItems: max });
 }
 
+const NAME_MAX = 64;
+
 /** At most `max` whole numbers by name. */
 export function numbers(max: number) {
-  return Type.Record(Type.String({ maxLength: 64 }), count(), { maxProperties: max });
+  return Type.Refine(Type.Unsafe<Readonly<Record<string, number>>>({}), (value) => {
+    // A Record schema would let arrays and long keys pass: typebox checks only what JSON Schema can say.
+    if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype) return false;
+    const rows = Object.entries(value);
+    return (
+      rows.length <= max && rows.every(([name, n]) => name.length <= NAME_MAX && Number.isSafeInteger(n) && n >= 0)
+    );
+  });
 }
