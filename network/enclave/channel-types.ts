@@ -6,23 +6,31 @@
 import type { Duplex } from "node:stream";
 import type { NodeId } from "../../protocol/ids.ts";
 
+export type ChannelCredentials = Readonly<{ certificate: string; privateKey: string; serviceCertificate: string }>;
+
 /** What the channels need. The composition root hands it in; nothing here reaches for it. */
 export type ChannelParts = Readonly<{
   self: NodeId;
   /** Opens a relayed stream to the host at a node-to-node address. The bytes go through enemy hands. */
   dial(address: string): Duplex;
-  /** PEM of this node's service-endorsed certificate and its key, and PEM of the service certificate, as of now. */
-  credentials(): Readonly<{ certificate: string; privateKey: string; serviceCertificate: string }>;
-  /** Evidence about this enclave with these 32 bytes of report data, as bytes to send. */
+  /**
+   * PEM of this node's service-endorsed certificate and its key, and PEM of the service certificate, as of now; undefined
+   * while the service has not endorsed this node.
+   */
+  credentials(): ChannelCredentials | undefined;
+  /** Evidence about this enclave with these 32 bytes of report data, as bytes to send (`encodeEvidence`). */
   evidence(reportData: Uint8Array): Promise<Uint8Array>;
   /**
-   * Checks a peer's evidence for these 32 bytes of report data against the join policy.
+   * Checks a peer's evidence for these 32 bytes of report data (`verifySessionEvidence`) against the join policy.
    * @throws Fault<EvidenceFault>
    */
   verifyEvidence(evidence: Uint8Array, reportData: Uint8Array): Promise<void>;
   /** True while this service counts the node among its peers; a retired node loses its channels. */
   isPeer(node: NodeId): boolean;
-  /** Called once for each message that proved to come from `from`, in the order it was sent. */
+  /**
+   * Called once for each message that proved to come from `from`, in the order it was sent; messages may be missing.
+   * `message` is the receiver's to keep. A `Fault` thrown here ends the channel.
+   */
   deliver(from: NodeId, message: Uint8Array): void;
   /** A line for the operator; never holds a secret. */
   log(level: "info" | "warn", message: string): void;
