@@ -18,6 +18,7 @@ import type { WriteSet } from "../../../protocol/ledger/write-set.ts";
 import type { EntryInfo } from "../consensus/core.ts";
 import { Store } from "../kv/store.ts";
 import { TABLES } from "../kv/tables.ts";
+import type { TxFault } from "../kv/tx.ts";
 import { consensusHooks } from "./hooks.ts";
 import { Log } from "./log.ts";
 import type { LedgerSecrets } from "./secrets.ts";
@@ -192,9 +193,15 @@ export class Ledger {
     this.#tree.flush(seqno);
   }
 
-  /** Merkle root over all entries up to `seqno`; undefined while they are not all complete, or it was too long ago. */
+  /**
+   * Merkle root over all entries up to `seqno`; undefined while they are not all complete.
+   * @throws Fault<TxFault> when that was too long ago to know
+   */
   rootAt(seqno: Seqno): Uint8Array | undefined {
-    return seqno + 1 === this.#tree.size ? this.#tree.root() : this.#tree.rootOver(seqno + 1);
+    const root = this.#tree.rootOver(seqno + 1);
+    if (root === undefined && seqno < this.store.committed)
+      throw new Fault<TxFault>({ code: "TxConflict", map: TABLES.tree.name }, "the root at that version is forgotten");
+    return root;
   }
 
   #signable(seqno: Seqno): Signable {

@@ -10,6 +10,7 @@ import { createPrivateKey, generateKeyPair, type KeyObject } from "node:crypto";
 import { promisify } from "node:util";
 import { fromHex } from "../../../protocol/bytes.ts";
 import { generateEcKey, spkiDer, spkiDigest } from "../../../protocol/crypto/keys.ts";
+import { derToPem } from "../../../protocol/crypto/pem.ts";
 import { createCsr, selfSigned } from "../../../protocol/crypto/x509.ts";
 import type { NodeId } from "../../../protocol/ids.ts";
 import type { EnclaveConfig } from "../../boundary/config.ts";
@@ -51,7 +52,7 @@ export async function createNodeIdentity(
     id,
     key,
     publicKeyDer,
-    publicKeyPem: pem(publicKeyDer),
+    publicKeyPem: derToPem("PUBLIC KEY", publicKeyDer),
     reportData: fromHex(id),
     selfSignedCertificate: selfSigned({
       subjectName: config.subject_name,
@@ -80,11 +81,4 @@ export function createServiceIdentity(subjectName: string, validityDays: number,
 /** The identity of a service as it came in a join response. */
 export function importServiceIdentity(certificate: string, privateKeyPem: string): ServiceIdentity {
   return { key: createPrivateKey(privateKeyPem), certificate };
-}
-
-function pem(spki: Uint8Array): string {
-  const text = Buffer.from(spki)
-    .toString("base64")
-    .replace(/.{64}(?=.)/g, "$&\n");
-  return `-----BEGIN PUBLIC KEY-----\n${text}\n-----END PUBLIC KEY-----\n`;
 }

@@ -44,6 +44,8 @@ export type ReplicaParts = Readonly<{
   nowMs(): number;
   onRole(role: Role, view: View, leader: NodeId | undefined): void;
   onCommit(seqno: Seqno): void;
+  /** The ledger of complete entries grew or shrank. */
+  onProgress(): void;
   /** Stops the node: an invariant broke, or the host was caught lying. */
   halt(reason: string): void;
   /** Sign at the latest when this many transactions, or this many milliseconds, are unsigned. */
@@ -273,6 +275,7 @@ export class Replica {
     if (this.#signedAt !== signable.seqno) return;
     this.#ready.push(...this.#parts.ledger.completeSignature(view, signable, writes));
     this.#giveReady();
+    this.#parts.onProgress();
   }
 
   #step(input: Input): void {
@@ -406,6 +409,7 @@ export class Replica {
       this.#checking.delete(seqno);
     }
     this.#parts.ledger.rollback(to);
+    this.#parts.onProgress();
   }
 
   #commit(seqno: Seqno): void {

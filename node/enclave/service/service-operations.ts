@@ -49,7 +49,7 @@ export function serviceOperations(parts: OperationParts): Operations {
           "next_service_identity is not this service's certificate; take it as it is from GET /node/network",
         );
       const { from, secret } = parts.secrets.latest();
-      parts.shares.issue(tx, secret.raw);
+      parts.shares.issue(tx, secret.export());
       setOne(tx, TABLES.historicalSecret, { next_version: from });
       setOne(tx, TABLES.serviceInfo, { ...info, status: "Open" });
       setOne(
