@@ -158,12 +158,13 @@ const FRAME_FAULTS: ReadonlySet<string> = new Set<PortFault["code"]>([
   "MessageMalformed",
 ]);
 
-/** Finds frames in a stream of chunks. Copies only the frames that lie across chunks. */
+/** Finds frames in a stream of chunks. Copies only a frame that lies across chunks, and only that one. */
 class FrameReader {
   readonly #onFrame: (bytes: Buffer, start: number, end: number) => void;
+  /** The beginning of a frame, in pieces. */
   #parts: Buffer[] = [];
   #have = 0;
-  /** Bytes that must be there before there is anything new to see. */
+  /** How much of it must be there before there is anything new to see: its length, then all of it. */
   #need = LENGTH_BYTES;
 
   constructor(onFrame: (bytes: Buffer, start: number, end: number) => void) {
@@ -175,31 +176,51 @@ class FrameReader {
   }
 
   push(chunk: Buffer): void {
-    if (this.#have > 0) {
-      this.#parts.push(chunk);
-      this.#have += chunk.length;
+    let at = 0;
+    while (this.#have > 0) {
+      const piece = chunk.subarray(at, at + this.#need - this.#have);
+      at += piece.length;
+      this.#parts.push(piece);
+      this.#have += piece.length;
       if (this.#have < this.#need) return;
-      chunk = this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.#have);
+
+      const frame = Buffer.concat(this.#parts, this.#have);
+      const sizeBytes = frameSize(frame, 0);
+      this.#need = LENGTH_BYTES + sizeBytes;
+      if (this.#have === this.#need) {
+        this.#reset();
+        this.#onFrame(frame, LENGTH_BYTES, frame.length);
+      } else this.#parts = [frame];
     }
 
-    let at = 0;
-    this.#need = LENGTH_BYTES;
     while (chunk.length - at >= LENGTH_BYTES) {
-      const sizeBytes = chunk.readUInt32LE(at);
-      if (sizeBytes > FRAME_BYTES_MAX)
-        throw new Fault<PortFault>({ code: "FrameTooLong", sizeBytes }, "a frame is longer than any message may be");
-      const end = at + LENGTH_BYTES + sizeBytes;
+      const end = at + LENGTH_BYTES + frameSize(chunk, at);
       if (end > chunk.length) {
-        this.#need = LENGTH_BYTES + sizeBytes;
+        this.#need = end - at;
         break;
       }
       this.#onFrame(chunk, at + LENGTH_BYTES, end);
       at = end;
     }
-    const rest = chunk.subarray(at);
-    this.#parts = rest.length > 0 ? [rest] : [];
-    this.#have = rest.length;
+    if (at < chunk.length) {
+      this.#parts = [chunk.subarray(at)];
+      this.#have = chunk.length - at;
+    }
   }
+
+  #reset(): void {
+    this.#parts = [];
+    this.#have = 0;
+    this.#need = LENGTH_BYTES;
+  }
+}
+
+/** @throws Fault<PortFault> `FrameTooLong` */
+function frameSize(bytes: Buffer, at: number): number {
+  const sizeBytes = bytes.readUInt32LE(at);
+  if (sizeBytes > FRAME_BYTES_MAX)
+    throw new Fault<PortFault>({ code: "FrameTooLong", sizeBytes }, "a frame is longer than any message may be");
+  return sizeBytes;
 }
 
 function endOf(reader: FrameReader): Fault<PortFault> {
