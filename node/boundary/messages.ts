@@ -20,6 +20,8 @@ const MiB = 1024 * KiB;
 
 /** Unacknowledged bytes of one stream in one direction. Four TLS records of full size and their overhead. */
 export const STREAM_WINDOW = 256 * KiB;
+/** Streams at the same time over one boundary. */
+export const STREAMS_MAX = 16 * KiB;
 /** Bytes of one ledger entry, and of one message of several. */
 export const ENTRY_BYTES_MAX = 32 * MiB;
 /** Bytes of one frame on the descriptor. */
