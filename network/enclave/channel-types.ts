@@ -41,7 +41,9 @@ export interface Channels {
   setPeers(peers: ReadonlyMap<NodeId, string>): void;
   /**
    * Sends a message over the attested channel to a peer. While the channel is being made, or while the peer does not
-   * take what was sent, up to `QUEUE_BYTES_MAX` wait; then `false` comes back and the message is dropped.
+   * take what was sent, `QUEUE_BYTES_MAX` may wait; beyond, `false` comes back and the message is dropped. It is dropped as
+   * well, with false, for a while after a failed dial, and without a word when the channel breaks. The parts must not be
+   * changed afterwards.
    */
   send(to: NodeId, message: readonly Uint8Array[]): boolean;
   /** A stream that a peer's host opened to ours. */

@@ -37,7 +37,7 @@ import {
 import { issuedByService, publicKeyOf } from "./certificates.ts";
 import type { ChannelCredentials, ChannelParts } from "./channel-types.ts";
 
-/** Bytes that wait for a peer at most, unless a single message is larger. */
+/** While this many bytes wait for a peer, no further message is taken; one of any size is taken while fewer do. */
 export const QUEUE_BYTES_MAX = 8 * 1024 * 1024;
 /** From the opening of the stream until both sides have accepted each other's evidence. */
 export const ATTEST_TIMEOUT_MS = 5_000;
@@ -165,8 +165,7 @@ export class Channel {
     assert(this.established, "messages go over an established channel");
     const bodyBytes = totalBytes(body);
     const frameBytes = MESSAGE_HEADER_BYTES + bodyBytes;
-    const waiting = this.#pendingBytes + this.#tls.writableLength;
-    if (waiting > 0 && waiting + frameBytes > QUEUE_BYTES_MAX) return false;
+    if (this.#pendingBytes + this.#tls.writableLength >= QUEUE_BYTES_MAX) return false;
     this.#pending.push(encodeMessageHeader(counter, bodyBytes), ...body);
     this.#pendingBytes += frameBytes;
     if (!this.#flushScheduled) {

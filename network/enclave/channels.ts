@@ -84,10 +84,9 @@ class ChannelSet implements Channels {
     const channel = established(link);
     if (channel !== undefined) return channel.send(++this.#sent, message);
     if (link.dialled === undefined && !this.#dial(to, link)) return false;
-    const bytes = totalBytes(message);
-    if (link.waitingBytes > 0 && link.waitingBytes + bytes > QUEUE_BYTES_MAX) return false;
+    if (link.waitingBytes >= QUEUE_BYTES_MAX) return false;
     link.waiting.push(message);
-    link.waitingBytes += bytes;
+    link.waitingBytes += totalBytes(message);
     return true;
   }
 
