@@ -89,6 +89,8 @@ export type Endpoint = Readonly<{
    * about this node itself.
    */
   kind: "write" | "read" | "local";
+  /** Answer only once the transaction is committed, as if the client had asked for it with `x-camerata-wait`. */
+  respondOnCommit?: boolean;
   handler(call: Call): Reply | Promise<Reply>;
 }>;
 
