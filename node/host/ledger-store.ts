@@ -217,6 +217,8 @@ export class LevelLedgerStore implements LedgerStore {
     this.#writing = this.#writeAll().then(
       () => {
         this.#writing = undefined;
+        // Something may have been given between the end of the loop and this callback.
+        if (this.#queue.length > 0) this.#schedule();
       },
       (error: Error) => {
         this.#writing = undefined;

@@ -82,6 +82,15 @@ describe.each(stores)("a ledger store %s", (_, make) => {
     expect(durable.at(-1)).toBe(200);
   });
 
+  test("an operation given the moment after another became durable becomes durable too", async () => {
+    const { store, durableUpTo } = await open();
+    for (let op = 1; op <= 50; op++) {
+      store.append(op, op, [fakeEntry(10, op)]);
+      await durableUpTo(op);
+    }
+    expect(store.last()).toBe(50);
+  });
+
   test("removes the tail, within what was written together too, and goes on from there", async () => {
     const { store, durableUpTo } = await open();
     store.append(
