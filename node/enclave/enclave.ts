@@ -9,8 +9,8 @@
  */
 import type { Duplex } from "node:stream";
 import { Compile } from "typebox/compile";
-import { openChannels } from "../../network/enclave/channels.ts";
 import type { Channels } from "../../network/enclave/channel-types.ts";
+import { openChannels } from "../../network/enclave/channels.ts";
 import type { Claims, Platform, QuoteInfo } from "../../protocol/attestation/evidence.ts";
 import { encodeEvidence } from "../../protocol/attestation/quote-info.ts";
 import { verifyEvidence, verifySessionEvidence } from "../../protocol/attestation/verify.ts";
@@ -28,7 +28,7 @@ import { createHttpServer, type HttpServer } from "./http/server.ts";
 import { getOne, open } from "./kv/table.ts";
 import { TABLES } from "./kv/tables.ts";
 import { found } from "./service/founding.ts";
-import { hostLedger, type HostLedgerPort } from "./service/host-ledger.ts";
+import { type HostLedgerPort, hostLedger } from "./service/host-ledger.ts";
 import { createNodeIdentity, type NodeIdentity } from "./service/identity.ts";
 import { joinEndpoint } from "./service/join-api.ts";
 import { checkJoinPolicy, checkOwnPolicy } from "./service/join-policy.ts";
@@ -89,11 +89,10 @@ class Enclave {
       },
     });
     this.#streams = createStreams({
-      side: "enclave",
       port: this.#port,
-      onOpened: ({ kind, interface: name, from }, stream) => {
+      onOpened: ({ protocol, interface: name, from }, stream) => {
         if (this.#node === undefined) return void stream.destroy();
-        if (kind === "rpc") this.#node.http.accept(stream, name);
+        if (protocol === "rpc") this.#node.http.accept(stream, name);
         else this.#node.channels.accept(stream, from);
       },
     });
@@ -181,6 +180,7 @@ class RunningNode implements NodeView {
   readonly #parts: NodeParts;
   #state: NodeState = "Initialized";
   #stopping = false;
+  readonly #leaving = new AbortController();
   #open: Record<"app" | "gov", boolean> = { app: false, gov: false };
   #sinceStatusMs = 0;
 
@@ -192,7 +192,8 @@ class RunningNode implements NodeView {
       dial: (address) => parts.streams.open("peer", address),
       credentials: () => this.#credentials(),
       evidence: async (reportData) => encodeEvidence(await parts.platform.evidence(reportData)),
-      verifyEvidence: async (evidence, reportData) => this.#checkPeer(await verifySessionEvidence(evidence, reportData)),
+      verifyEvidence: async (evidence, reportData) =>
+        this.#checkPeer(await verifySessionEvidence(evidence, reportData)),
       isPeer: (node) => this.membership?.isPeer(node) ?? false,
       deliver: (from, message) => this.membership?.replica.receive(from, message),
       log: (level, message) => this.#log(level, message),
@@ -208,7 +209,12 @@ class RunningNode implements NodeView {
       endpoints: [
         ...commonEndpoints(service),
         ...nodeEndpoints(this),
-        joinEndpoint({ node: this, membership: () => this.membership, platform: parts.platform }),
+        joinEndpoint({
+          platform: parts.platform,
+          membership: () => this.membership,
+          nowMs: Date.now,
+          log: (level, message) => this.#log(level, message),
+        }),
         ...parts.governance(operations),
         ...parts.app(),
       ],
@@ -241,7 +247,7 @@ class RunningNode implements NodeView {
 
   state = () => this.#state;
   replica = () => this.membership?.replica;
-  lastSignedSeqno = () => this.membership?.replica.lastSignature ?? 0;
+  lastSignedSeqno = () => this.membership?.ledger.lastSignature ?? 0;
   primary = () => this.membership?.replica.leader;
   stopping = () => this.#stopping;
   frontendOpen = (frontend: "app" | "gov") => this.#open[frontend];
@@ -271,14 +277,13 @@ class RunningNode implements NodeView {
     const membership = await join({
       ...seat,
       command,
-      quote: this.#parts.quote,
       platform: this.#parts.platform,
       checkResponder: (claims) => checkOwnPolicy(command.accepted_measurements, this.#parts.claims, claims),
       dial: (address) => this.#parts.streams.open("rpc", address),
       log: (level, message) => this.#log(level, message),
-      stopping: () => this.#stopping,
+      signal: this.#leaving.signal,
     });
-    if (membership !== undefined) this.#becomeMember(membership);
+    this.#becomeMember(membership);
   }
 
   tick(elapsedMs: number): void {
@@ -290,6 +295,7 @@ class RunningNode implements NodeView {
   /** Hands over leadership and lets what is in flight commit, for at most `waitMs`. */
   async stop(waitMs: number): Promise<void> {
     this.#stopping = true;
+    this.#leaving.abort();
     const replica = this.membership?.replica;
     if (replica !== undefined) {
       const until = Date.now() + waitMs;

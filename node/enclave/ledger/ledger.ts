@@ -52,6 +52,7 @@ export class Ledger {
   #behindSignature: Waiting[] | undefined;
   /** Entries since the last signature. */
   #unsigned = 0;
+  #lastSignature: Seqno = 0;
 
   constructor(secrets: LedgerSecrets, chunkBytes: number) {
     this.#secrets = secrets;
@@ -61,6 +62,11 @@ export class Ledger {
   /** Entries that no signature covers yet, the ones behind a pending signature included. */
   get unsigned(): number {
     return this.#unsigned;
+  }
+
+  /** Seqno of the newest signature transaction here. */
+  get lastSignature(): Seqno {
+    return this.#lastSignature;
   }
 
   get signaturePending(): boolean {
@@ -183,6 +189,8 @@ export class Ledger {
     this.store.rollback(to);
     this.#log.rollback(to);
     if (this.#tree.size > to + 1) this.#tree.retract(to + 1);
+    // The newest committed entry is a signature, and older ones need not be remembered.
+    if (this.#lastSignature > to) this.#lastSignature = this.store.committed;
     // Whatever is left may be unsigned; one signature too many does no harm.
     this.#unsigned = to > 0 ? 1 : 0;
   }
@@ -223,6 +231,7 @@ export class Ledger {
       unchunkedBytes: closesChunk ? 0 : before + bytes.length,
     });
     this.#tree.append(leaf);
+    if (info.committable) this.#lastSignature = info.seqno;
   }
 }
 

@@ -4,7 +4,7 @@
  * Trusted.
  */
 import type { Claims, QuoteInfo } from "../../../protocol/attestation/evidence.ts";
-import { endorse, readCsr } from "../../../protocol/crypto/x509.ts";
+import { endorse } from "../../../protocol/crypto/x509.ts";
 import { LedgerSecret } from "../../../protocol/ledger/entry.ts";
 import type { CoreOptions } from "../consensus/core.ts";
 import { createRaft } from "../consensus/raft.ts";
@@ -36,7 +36,7 @@ export function found(parts: FoundingParts, seated: (membership: Membership) => 
     now,
   );
   const nodeCertificate = endorse({
-    csr: readCsr(identity.certificateRequest),
+    csr: identity.certificateRequest,
     issuerCertificatePem: service.certificate,
     issuerKey: service.key,
     validFrom: identity.validFrom,

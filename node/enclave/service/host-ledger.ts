@@ -3,8 +3,9 @@
  *
  * Trusted.
  */
-import type { MessageOf } from "../../boundary/schema.ts";
+
 import type { toEnclave, toHost } from "../../boundary/messages.ts";
+import type { MessageOf } from "../../boundary/schema.ts";
 import type { HostLedger } from "./replica.ts";
 
 type ToHost = MessageOf<typeof toHost>;

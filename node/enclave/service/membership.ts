@@ -39,6 +39,7 @@ export class Membership {
   readonly replica: Replica;
   readonly service: ServiceIdentity;
   readonly secrets: LedgerSecrets;
+  readonly coseSignatures: MembershipParts["coseSignatures"];
   readonly #id: NodeId;
   #nodeCertificate: string;
   readonly #committedHandlers: ((seqno: Seqno) => void)[] = [];
@@ -48,6 +49,7 @@ export class Membership {
     const { config, identity, service } = parts;
     this.service = service;
     this.secrets = parts.secrets;
+    this.coseSignatures = parts.coseSignatures;
     this.#id = identity.id;
     this.#nodeCertificate = parts.nodeCertificate;
     this.ledger = new Ledger(parts.secrets, config.ledger_chunk_size);
@@ -119,7 +121,9 @@ export class Membership {
     const info = open(tx, TABLES.nodeInfo).get(node);
     if (info === undefined || info.status === "Pending") return undefined;
     const certificate = open(tx, TABLES.nodeCertificates).get(node);
-    return certificate === undefined ? info.public_key : new X509Certificate(certificate).publicKey.export({ type: "spki", format: "pem" }).toString();
+    return certificate === undefined
+      ? info.public_key
+      : new X509Certificate(certificate).publicKey.export({ type: "spki", format: "pem" }).toString();
   }
 
   #progressed(): void {

@@ -3,13 +3,13 @@
  *
  * Trusted.
  */
-import { createPublicKey, type KeyObject } from "node:crypto";
 import { toBase64 } from "../../../protocol/bytes.ts";
 import { Fault, present } from "../../../protocol/check.ts";
 import { spkiDer } from "../../../protocol/crypto/keys.ts";
-import { endorse, parseValidFrom, readCsr } from "../../../protocol/crypto/x509.ts";
+import { parseValidFrom } from "../../../protocol/crypto/validity.ts";
+import { endorse } from "../../../protocol/crypto/x509.ts";
 import type { Seqno } from "../../../protocol/ids.ts";
-import { identityEndorsement } from "../../../protocol/ledger/signature.ts";
+import { selfEndorsement } from "../../../protocol/ledger/identity-endorsement.ts";
 import { getOne, setOne } from "../kv/table.ts";
 import { TABLES } from "../kv/tables.ts";
 import type { Ledger } from "../ledger/ledger.ts";
@@ -52,11 +52,13 @@ export function serviceOperations(parts: OperationParts): Operations {
       parts.shares.issue(tx, secret.export());
       setOne(tx, TABLES.historicalSecret, { next_version: from });
       setOne(tx, TABLES.serviceInfo, { ...info, status: "Open" });
-      setOne(
-        tx,
-        TABLES.identityEndorsement,
-        selfEndorsement(parts.service.key, info.current_service_create_txid, parts.nowMs()),
-      );
+      const { key } = parts.service;
+      const begin = present(info.current_service_create_txid, "a service knows its creation");
+      setOne(tx, TABLES.identityEndorsement, {
+        endorsement: toBase64(selfEndorsement({ key, begin, issuedAt: Math.floor(parts.nowMs() / 1000) })),
+        endorsement_epoch_begin: begin,
+        endorsing_key: toBase64(spkiDer(key)),
+      });
     },
 
     endorseCertificate(tx, csrPem, validFrom, days) {
@@ -64,7 +66,7 @@ export function serviceOperations(parts: OperationParts): Operations {
       if (!Number.isInteger(days) || days < 1 || days > maximum)
         throw refused("ValidityInvalid", `a node certificate is valid for 1 to ${maximum} days, not ${days}`);
       return endorse({
-        csr: readCsr(csrPem),
+        csr: csrPem,
         issuerCertificatePem: parts.service.certificate,
         issuerKey: parts.service.key,
         validFrom: parseValidFrom(validFrom),
@@ -75,17 +77,6 @@ export function serviceOperations(parts: OperationParts): Operations {
     latestLedgerSecretSeqno(): Seqno {
       return parts.secrets.latest().from;
     },
-  };
-}
-
-/** The first opening of a service: its key endorses itself, from its creation on. */
-function selfEndorsement(key: KeyObject, createTxId: string | undefined, nowMs: number) {
-  const publicKey = spkiDer(createPublicKey(key));
-  const begin = present(createTxId, "a service knows its creation");
-  return {
-    endorsement: toBase64(identityEndorsement({ key, endorsed: publicKey, begin, issuedAt: Math.floor(nowMs / 1000) })),
-    endorsement_epoch_begin: begin,
-    endorsing_key: toBase64(publicKey),
   };
 }
 

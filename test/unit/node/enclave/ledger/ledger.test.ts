@@ -25,7 +25,7 @@ function signature(tree: Uint8Array): WriteSet {
   ]);
 }
 
-function valueOf(of: Ledger, key: string): string | undefined {
+function valueIn(of: Ledger, key: string): string | undefined {
   const value = new Tx(of.store).map("records").get(utf8(key));
   return value === undefined ? undefined : Buffer.from(value).toString();
 }
@@ -39,7 +39,7 @@ describe("the leader's ledger", () => {
     expect(it.append(2, writes("b", "2"), undefined)).toEqual({ seqno: 3, ready: [] });
     expect(it.append(2, writes("a", "3"), undefined).seqno).toBe(4);
     expect(it.lastComplete).toBe(1);
-    expect(valueOf(it, "a")).toBe("3");
+    expect(valueIn(it, "a")).toBe("3");
 
     const ready = it.completeSignature(2, signable, signature(signable.tree));
     expect(ready.map(({ info }) => [info.seqno, info.committable])).toEqual([
@@ -63,10 +63,10 @@ describe("the leader's ledger", () => {
     keep(leader.completeSignature(2, signable, signature(signable.tree)));
 
     const received = sent.map((bytes, i) => backup.receive(bytes, i + 1, 2));
-    expect(received[2]?.signable?.root.equals(Buffer.from(signable.root))).toBe(true);
+    expect(received[2]?.signable?.root).toEqual(signable.root);
     for (let seqno = 0; seqno <= 4; seqno++)
       expect(equal(backup.rootAt(seqno) ?? Buffer.alloc(0), leader.rootAt(seqno) ?? Buffer.alloc(1))).toBe(true);
-    expect(valueOf(backup, "c")).toBe("2");
+    expect(valueIn(backup, "c")).toBe("2");
   });
 
   test("rolling back undoes state, tree and a pending signature", () => {
@@ -78,7 +78,7 @@ describe("the leader's ledger", () => {
     it.append(2, writes("b", "3"), undefined);
     it.rollback(1);
     expect([it.lastComplete, it.signaturePending, it.store.version]).toEqual([1, false, 1]);
-    expect([valueOf(it, "a"), valueOf(it, "b")]).toEqual(["1", undefined]);
+    expect([valueIn(it, "a"), valueIn(it, "b")]).toEqual(["1", undefined]);
     expect(it.rootAt(1)).toEqual(root);
     expect(it.append(3, writes("a", "4"), undefined).seqno).toBe(2);
   });

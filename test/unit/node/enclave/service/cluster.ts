@@ -14,7 +14,7 @@ import { createVirtualPlatform } from "../../../../../node/enclave/service/platf
 import type { HostLedger } from "../../../../../node/enclave/service/replica.ts";
 import { verifyEvidence } from "../../../../../protocol/attestation/verify.ts";
 import { present } from "../../../../../protocol/check.ts";
-import { endorse, readCsr } from "../../../../../protocol/crypto/x509.ts";
+import { endorse } from "../../../../../protocol/crypto/x509.ts";
 import type { NodeId, Seqno } from "../../../../../protocol/ids.ts";
 import { participantKeys } from "./participants.ts";
 
@@ -137,7 +137,7 @@ export class Cluster {
     const claims = await verifyEvidence(quote);
     const { service, secrets } = through.membership;
     const certificate = endorse({
-      csr: readCsr(identity.certificateRequest),
+      csr: identity.certificateRequest,
       issuerCertificatePem: service.certificate,
       issuerKey: service.key,
       validFrom: identity.validFrom,
