@@ -85,11 +85,14 @@ export function verifyVirtual(info: QuoteInfo): Claims {
   if (!Check(VirtualQuote, quote))
     throw failed("a virtual quote holds measurement, host_data (hex SHA-256) and report_data (base64 of 32 bytes)");
   const { camerata } = quote;
+  const reportData = decode(quote.report_data);
+  if (reportData.length !== REPORT_DATA_BYTES)
+    throw failed(`a virtual quote holds ${REPORT_DATA_BYTES} bytes of report data, not ${reportData.length}`);
   return {
     format: "Insecure_Virtual",
     measurement: quote.measurement,
     hostData: quote.host_data,
-    reportData: decode(quote.report_data),
+    reportData,
     debug: camerata?.debug ?? true,
     ...(camerata !== undefined && { productId: camerata.product_id, securityVersion: camerata.security_version }),
     ...(camerata?.author_id !== undefined && { authorId: camerata.author_id }),

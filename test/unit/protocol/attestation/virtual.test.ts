@@ -133,9 +133,11 @@ describe("evidence as bytes", () => {
             uvm_endorsements: base64,
             endorsed_tcb: fc.constant("0123456789abcdef"),
           },
-          { requiredKeys: ["format", "quote", "endorsements"] },
+          { requiredKeys: ["format", "quote", "endorsements"], noNullPrototype: true },
         ),
-        (quote) => expect(decodeEvidence(encodeEvidence(quote))).toEqual(quote),
+        (quote) => {
+          expect(decodeEvidence(encodeEvidence(quote))).toEqual(quote);
+        },
       ),
     );
   });
