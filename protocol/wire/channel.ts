@@ -9,9 +9,9 @@
  *
  *   hello    u8 version (1) ‖ u8 role (1 initiator, 2 responder) ‖ evidence. First, once, in each direction; the evidence
  *            (attestation/quote-info.ts) has as report data `sessionReportData(CHANNEL_PURPOSE, ...)` of its sender.
- *   message  u64 LE counter ‖ body. A sender counts all its messages to one peer up from 1, over all channels it ever has
- *            with it; the receiver drops what does not exceed the last counter. TLS keeps the order within one channel,
- *            the counter keeps it across two. Gaps are losses, which consensus expects.
+ *   message  u64 LE counter ‖ body. A sender counts its messages up from 1, over all peers and channels of its life; the
+ *            receiver drops what does not exceed the last counter of that sender. TLS keeps the order within one channel,
+ *            the counter keeps it across two. Gaps mean nothing, or losses, which consensus expects.
  *   ping     empty. Says that the sender lives, and, after a hello, that it has accepted the receiver's.
  *
  * The initiator is the end that opened the stream: the TLS client.

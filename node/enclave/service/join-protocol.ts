@@ -262,7 +262,8 @@ function parse<S extends TSchema>(
   // Where it is wrong, not what was there: the body may hold keys.
   const [first] = Errors(schema, value);
   const where = first?.instancePath.slice(0, 128) || "its top";
-  throw malformed(code, `the ${what} is wrong at ${where}: ${first?.message ?? "unknown"}`);
+  const why = first?.keyword === "boolean" ? "no such member is known" : (first?.message ?? "unknown");
+  throw malformed(code, `the ${what} is wrong at ${where}: ${why}`);
 }
 
 function malformed(code: "JoinRequestMalformed" | "JoinResponseMalformed", message: string): Fault<JoinFault> {
