@@ -7,12 +7,14 @@
  *
  * Trusted.
  */
+
+import guestWorker from "camerata:guest-worker";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { Compile } from "typebox/compile";
-import { createShares } from "../governance/enclave/shares.ts";
 import { governanceEndpoints } from "../governance/enclave/governance-api.ts";
+import { createShares } from "../governance/enclave/shares.ts";
 import { runEnclave } from "../node/enclave/enclave.ts";
 import { createVirtualPlatform } from "../node/enclave/service/platform-virtual.ts";
 import { Broken } from "../protocol/check.ts";
@@ -53,7 +55,12 @@ runEnclave({
     governanceEndpoints({
       operations,
       shares,
-      interpreter: createInterpreter({ operations, wasm: here("quickjs.wasm"), threads: properties.threads }),
+      interpreter: createInterpreter({
+        operations,
+        workerText: guestWorker,
+        wasm: here("quickjs.wasm"),
+        threads: properties.threads,
+      }),
     }),
   exit: (code) => process.exit(code),
 });

@@ -368,6 +368,7 @@ class RunningNode implements NodeView {
       rootAt: (version) => now().rootAt(version),
       transitionServiceToOpen: (...args) => now().transitionServiceToOpen(...args),
       endorseCertificate: (...args) => now().endorseCertificate(...args),
+      refreshRecoveryShares: (...args) => now().refreshRecoveryShares(...args),
       latestLedgerSecretSeqno: (...args) => now().latestLedgerSecretSeqno(...args),
     };
   }

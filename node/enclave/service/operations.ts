@@ -28,6 +28,11 @@ export interface Operations {
    * @throws Fault<OperationFault>
    */
   endorseCertificate(tx: Tx, csrPem: string, validFrom: string, days: number): string;
+  /**
+   * Issues new recovery shares of the current ledger secret, after the members who hold shares have changed.
+   * @throws Fault<OperationFault>
+   */
+  refreshRecoveryShares(tx: Tx): void;
   /** Seqno from which the current ledger secret is valid. */
   latestLedgerSecretSeqno(tx: Tx): Seqno;
 }

@@ -74,6 +74,10 @@ export function serviceOperations(parts: OperationParts): Operations {
       });
     },
 
+    refreshRecoveryShares(tx) {
+      parts.shares.issue(tx, parts.secrets.latest().secret.export());
+    },
+
     latestLedgerSecretSeqno(): Seqno {
       return parts.secrets.latest().from;
     },
