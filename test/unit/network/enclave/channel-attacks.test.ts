@@ -277,6 +277,41 @@ describe("frames", () => {
   });
 });
 
+describe("while evidence is being verified", () => {
+  async function introduce(frames: Uint8Array) {
+    const verdict = Promise.withResolvers<void>();
+    const [a] = keep(startNode(new Network(), "a:1", { verifyEvidence: () => verdict.promise }));
+    const me = trusted();
+    const socket = await intrude(a, keysOf(me));
+    socket.write(Buffer.concat([encodeHello("initiator", Buffer.alloc(1)), frames]));
+    await turns(20);
+    expect([a.received, a.ends()]).toEqual([[], []]);
+    return { a, verdict };
+  }
+  const message = Buffer.concat([encodeMessageHeader(1, 1), Buffer.from("x")]);
+
+  test("what the peer sends waits, and is delivered once it is accepted", async () => {
+    const { a, verdict } = await introduce(message);
+    verdict.resolve();
+    await until(() => a.received.length === 1);
+    expect(a.ends()).toEqual([]);
+  });
+
+  test("and is thrown away if it is refused", async () => {
+    const { a, verdict } = await introduce(message);
+    verdict.reject(new Fault<EvidenceFault>({ code: "FailedDebugEnclave" }));
+    await until(() => a.ends().length === 1);
+    expect([a.received, a.ends()]).toEqual([[], ["FailedDebugEnclave"]]);
+  });
+
+  test("a second hello is not looked at", async () => {
+    const { a, verdict } = await introduce(encodeHello("responder", Buffer.alloc(1)));
+    verdict.resolve();
+    await until(() => a.ends().length === 1);
+    expect(a.ends()).toEqual(["FrameKindUnknown"]);
+  });
+});
+
 describe("a hostile relay", () => {
   const deeds: [string, (chunk: Buffer, at: number) => ReturnType<Meddler>][] = [
     [
