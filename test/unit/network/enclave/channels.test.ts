@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { duplexPair } from "node:stream";
+import { type Duplex, duplexPair } from "node:stream";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { QUEUE_BYTES_MAX, SILENT_TICKS_MAX } from "../../../../network/enclave/channel.ts";
 import type { Channels } from "../../../../network/enclave/channel-types.ts";
@@ -196,6 +196,33 @@ describe("membership", () => {
     await until(() => a.ends().length === 1);
     expect(b.log).toEqual([]);
     expect(say(b, a, "too early")).toBe(false);
+  });
+
+  test.each([
+    ["is broken from the start", (near: Duplex) => near.destroy(new Error("too many streams"))],
+    ["has ended from the start", (near: Duplex) => near.push(null)],
+    ["is closed without a word", (near: Duplex) => near.destroy()],
+  ])("a stream to a peer that %s is a failed dial", async (_name, spoil) => {
+    const network = new Network();
+    const dial = () => {
+      const [near] = duplexPair();
+      near.on("error", () => undefined);
+      spoil(near);
+      return near;
+    };
+    const [a, b] = keep(...startPair(network, { dial }));
+    say(a, b, "x");
+    await until(() => a.ends().length === 1);
+    expect(say(a, b, "at once again")).toBe(false);
+  });
+
+  test("a dial that the node's own side refuses is a failed dial", () => {
+    const refuse = () => {
+      throw new Fault({ code: "StreamsExhausted" }, "no stream is left");
+    };
+    const [a, b] = keep(...startPair(new Network(), { dial: refuse }));
+    expect(say(a, b, "x")).toBe(false);
+    expect(a.log).toEqual([expect.stringMatching(/cannot be dialled: no stream is left/)]);
   });
 
   test("nobody is dialled who is not listed", () => {

@@ -68,6 +68,11 @@ describe("a join request", () => {
     ["with other host data", otherHost, "FailedHostDataDigestNotFound"],
     ["of a debug build", debugBuild, "FailedDebugEnclave"],
     [
+      "with a debug build's quote, but a genuine one in this session",
+      platforms(debugBuild, genuine),
+      "FailedDebugEnclave",
+    ],
+    [
       "with a genuine quote, but another enclave in this session",
       platforms(genuine, otherBuild),
       "FailedMeasurementNotFound",
