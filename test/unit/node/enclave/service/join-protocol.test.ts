@@ -176,6 +176,8 @@ describe("the answer", () => {
     const other = makeService();
     expect(await judge(await answer(trustedAnswer({ service: other })))).toBe("ServiceIdentityMismatch");
     expect(await judge(await answer(trustedAnswer({ privateKey: other.privateKey })))).toBe("ServiceIdentityMismatch");
+    const mixed = trustedAnswer({ service: other, privateKey: service.privateKey });
+    expect(await judge(await answer(mixed))).toBe("ServiceIdentityMismatch");
   });
 
   test("with a certificate for another node, or about another node, is malformed", async () => {
