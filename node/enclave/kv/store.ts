@@ -27,6 +27,8 @@ export type MapState = {
   readonly cells: Map<string, Cell>;
   /** Seqno of the last write to any key. */
   seqno: Seqno;
+  /** Counts every installation and rollback that touched the map: a seqno may come again after a rollback, this does not. */
+  changes: number;
 };
 
 type Written = { readonly map: MapState; readonly keys: readonly string[]; readonly seqnoBefore: Seqno };
@@ -64,6 +66,7 @@ export class Store {
         map.cells.set(key, { seqno, value, before });
       }
       map.seqno = Math.max(map.seqno, seqno);
+      map.changes++;
     }
     this.#written.set(seqno, written);
     this.#version = Math.max(this.#version, seqno);
@@ -86,6 +89,7 @@ export class Store {
           else map.cells.set(key, before);
         }
         map.seqno = seqnoBefore;
+        map.changes++;
       }
       this.#written.delete(seqno);
     }
@@ -115,7 +119,7 @@ export class Store {
   #mapFor(name: string): MapState {
     let map = this.#maps.get(name);
     if (map === undefined) {
-      map = { name, cells: new Map(), seqno: 0 };
+      map = { name, cells: new Map(), seqno: 0, changes: 0 };
       this.#maps.set(name, map);
     }
     return map;

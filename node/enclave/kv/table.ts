@@ -43,12 +43,16 @@ export function jsonCodec<T>(): Codec<T> {
 /** Members of a set: the value is eight zero bytes and says nothing. */
 export const unitCodec: Codec<true> = { encode: () => ZERO_KEY, decode: () => true };
 
-/** `JSON.stringify` with object keys in byte order; members whose value is undefined are left out. */
+/**
+ * Compact JSON with object keys in order; members whose value is undefined are left out. Written by hand because
+ * `JSON.stringify` puts keys that look like numbers first, whatever order an object was made in.
+ */
 export function sortedJson(value: unknown): string {
-  return JSON.stringify(value, (_key, inner: unknown) => {
-    if (inner === null || typeof inner !== "object" || Array.isArray(inner)) return inner;
-    return Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
-  });
+  if (Array.isArray(value)) return `[${value.map((one) => (one === undefined ? "null" : sortedJson(one))).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const members = Object.entries(value).filter(([, inner]) => inner !== undefined);
+  members.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  return `{${members.map(([key, inner]) => `${JSON.stringify(key)}:${sortedJson(inner)}`).join(",")}}`;
 }
 
 /** Opens a table in a transaction. */

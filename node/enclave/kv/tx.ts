@@ -8,7 +8,7 @@
 import { Fault } from "../../../protocol/check.ts";
 import type { Seqno } from "../../../protocol/ids.ts";
 import { keyBytes, keyText } from "../../../protocol/ledger/write-set.ts";
-import type { Store } from "./store.ts";
+import type { Cell, Store } from "./store.ts";
 
 /** What was read has changed meanwhile: run the transaction again. */
 export type TxFault = { code: "TxConflict"; map: string };
@@ -83,10 +83,13 @@ class TxMap implements MapWriter {
   readonly writes = new Map<string, Uint8Array | undefined>();
   readonly #store: Store;
   readonly #readVersion: Seqno;
-  /** The version seen of each key read, 0 for none. */
-  readonly #reads = new Map<string, Seqno>();
-  /** The map's own version when it was iterated. */
-  #iteratedAt: Seqno | undefined;
+  /**
+   * What was first seen of each key read, undefined for no value. Cells are compared as objects, because after a rollback
+   * another write may take the same seqno.
+   */
+  readonly #reads = new Map<string, Cell | undefined>();
+  /** The map's count of changes when it was first iterated. */
+  #iteratedAt: number | undefined;
 
   constructor(store: Store, name: string, readVersion: Seqno) {
     this.#store = store;
@@ -111,8 +114,8 @@ class TxMap implements MapWriter {
 
   forEach(visit: (key: Uint8Array, value: Uint8Array) => void | boolean): void {
     const state = this.#store.map(this.name);
-    this.#iteratedAt = state?.seqno ?? 0;
-    if (this.#iteratedAt > this.#readVersion) throw conflict(this.name);
+    this.#iteratedAt ??= state?.changes ?? 0;
+    if ((state?.seqno ?? 0) > this.#readVersion) throw conflict(this.name);
     const keys = new Set(state?.cells.keys());
     for (const key of this.writes.keys()) keys.add(key);
     for (const key of [...keys].sort(order)) {
@@ -134,9 +137,10 @@ class TxMap implements MapWriter {
   }
 
   delete(key: Uint8Array): void {
+    const text = keyText(key);
     // A removal of what is not there leaves no trace in the ledger.
-    if (this.has(key)) this.writes.set(keyText(key), undefined);
-    else this.writes.delete(keyText(key));
+    if (this.#cell(text)?.value !== undefined) this.writes.set(text, undefined);
+    else this.writes.delete(text);
   }
 
   clear(): void {
@@ -149,17 +153,22 @@ class TxMap implements MapWriter {
 
   stale(): boolean {
     const state = this.#store.map(this.name);
-    if (this.#iteratedAt !== undefined && (state?.seqno ?? 0) !== this.#iteratedAt) return true;
-    for (const [key, seqno] of this.#reads) if ((state?.cells.get(key)?.seqno ?? 0) !== seqno) return true;
+    if (this.#iteratedAt !== undefined && (state?.changes ?? 0) !== this.#iteratedAt) return true;
+    for (const [key, seen] of this.#reads) if (withValue(state?.cells.get(key)) !== seen) return true;
     return false;
   }
 
   #cell(text: string) {
     const cell = this.#store.cellAt(this.name, text, this.#readVersion);
     if (cell === "gone") throw conflict(this.name);
-    this.#reads.set(text, cell?.seqno ?? 0);
+    if (!this.#reads.has(text)) this.#reads.set(text, withValue(cell));
     return cell;
   }
+}
+
+/** A deletion is the same as nothing; commit drops its cell. */
+function withValue(cell: Cell | undefined): Cell | undefined {
+  return cell?.value === undefined ? undefined : cell;
 }
 
 function conflict(map: string): Fault<TxFault> {
