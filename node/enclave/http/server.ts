@@ -114,7 +114,8 @@ class Server implements HttpServer {
   readonly #log: HttpServerParts["log"];
   readonly #http: NodeHttpServer;
   readonly #fastify: FastifyInstance;
-  readonly #ready: Promise<unknown>;
+  readonly #becomingReady: Promise<void>;
+  #ready = false;
   #peak = 0;
   #nextSession = 1;
   #closing = false;
@@ -146,7 +147,9 @@ class Server implements HttpServer {
     };
     this.#fastify.route({ method: METHODS, url: "/", handler: take });
     this.#fastify.setNotFoundHandler(take);
-    this.#ready = Promise.resolve(this.#fastify.ready());
+    this.#becomingReady = Promise.resolve(this.#fastify.ready()).then(() => {
+      this.#ready = true;
+    });
     this.#http = present(http, "fastify makes its server at once");
   }
 
@@ -165,7 +168,10 @@ class Server implements HttpServer {
       at.metrics.active--;
       if (this.#streams.size === 0) this.#whenEmpty?.();
     });
-    at.tls.accept(stream);
+    // fastify is ready a few turns after the start; from then on nothing waits. No later step may: a client may end its
+    // session in the very bytes that end the handshake.
+    if (this.#ready) at.tls.accept(stream);
+    else void this.#becomingReady.then(() => stream.destroyed || at.tls.accept(stream));
   }
 
   setCertificate(endorsement: InterfaceLimits["endorsement"], identity: TlsIdentity): void {
@@ -252,8 +258,7 @@ class Server implements HttpServer {
     const session = new HttpSession(this.#nextSession++, at.name, socket);
     const surplus = at.metrics.active > at.limits.max_open_sessions_soft;
     this.#clients.set(socket, { session, at, surplus, open: 0, arriving: false });
-    // Until fastify is ready the socket is not read.
-    void this.#ready.then(() => this.#http.emit("connection", socket));
+    this.#http.emit("connection", socket);
   }
 
   /** The headers of a request are here; the body may follow. */
