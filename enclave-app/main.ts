@@ -45,7 +45,7 @@ const platform = createVirtualPlatform({
 });
 const shares = createShares();
 
-runEnclave({
+const uncaught = runEnclave({
   stream: new Socket({ fd: BOUNDARY_FD, readable: true, writable: true }),
   platform,
   version: properties.version,
@@ -64,3 +64,5 @@ runEnclave({
     }),
   exit: (code) => process.exit(code),
 });
+process.on("uncaughtException", uncaught);
+process.on("unhandledRejection", uncaught);

@@ -17,7 +17,8 @@ export type BytesFault =
   | { code: "NumberTooLarge" };
 
 const HEX = /^(?:[0-9a-f]{2})*$/;
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+/** The last digit before padding has bits that say nothing; they must be zero, or two spellings would mean one value. */
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$/;
 
 /** Lower-case hex. */
 export function toHex(bytes: Uint8Array): string {

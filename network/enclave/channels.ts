@@ -24,7 +24,8 @@ export const UNPROVEN_MAX = 64;
 /** How often a channel shows that it lives. */
 export const TICK_MS = 2_000;
 const BACKOFF_MIN_MS = 100;
-const BACKOFF_MAX_MS = 2_000;
+/** Short against an election timeout: a joiner that was just trusted must be reached before its leader loses patience. */
+const BACKOFF_MAX_MS = 500;
 
 /** What this node has to do with one other node. */
 type Link = {

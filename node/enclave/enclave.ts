@@ -60,10 +60,10 @@ const STOP_WAIT_MS = 3000;
 const LAST_WORDS_MS = 100;
 const STATUS_INTERVAL_MS = 250;
 
-export function runEnclave(parts: EnclaveParts): void {
+/** Runs an enclave. @returns what to call with an error that nobody caught: it stops the enclave with the reason. */
+export function runEnclave(parts: EnclaveParts): (uncaught: unknown) => void {
   const enclave = new Enclave(parts);
-  process.on("uncaughtException", (error) => enclave.halt(describe(error)));
-  process.on("unhandledRejection", (error) => enclave.halt(describe(error)));
+  return (uncaught) => enclave.halt(describe(uncaught));
 }
 
 class Enclave {
@@ -343,13 +343,17 @@ class RunningNode implements NodeView {
     };
   }
 
-  /** A peer must run code that the service admits; before this node has the service's tables, its own policy decides. */
+  /**
+   * A peer must run code that the service admits. Until this node's own tables have reached its own admission they may be
+   * older than the peer, and the policy that it joined under decides.
+   */
   #checkPeer(claims: Claims): void {
-    const { command } = this.#parts.config;
-    const replica = present(this.membership, "channels open after joining").replica;
-    if (command.type === "Join" && replica.committed === 0)
-      checkOwnPolicy(command.accepted_measurements, this.#parts.claims, claims);
-    else checkJoinPolicy(replica.read(), claims);
+    const { config, identity } = this.#parts;
+    const tx = present(this.membership, "channels open after joining").replica.read();
+    const caughtUp = open(tx, TABLES.nodeInfo).get(identity.id) !== undefined;
+    if (config.command.type === "Join" && !caughtUp)
+      checkOwnPolicy(config.command.accepted_measurements, this.#parts.claims, claims);
+    else checkJoinPolicy(tx, claims);
   }
 
   #operations(): Operations {

@@ -32,3 +32,18 @@ export function trustedNodes(store: Store): Configuration {
   });
   return nodes;
 }
+
+/**
+ * The retired nodes that an entry deletes from the table. Their retirement is committed for good, whatever becomes of
+ * the deletion, and their certificates would go on looking like a node's.
+ * @param store as it is before the entry.
+ */
+export function departingNodes(store: Store, writes: WriteSet): NodeId[] {
+  const departing: NodeId[] = [];
+  for (const [key, value] of writes.get(TABLES.nodeInfo.name) ?? []) {
+    if (value !== undefined) continue;
+    const node = keyBytes(key).toString("utf8");
+    if (open(new Tx(store), TABLES.nodeInfo).get(node)?.retired_committed === true) departing.push(node);
+  }
+  return departing;
+}

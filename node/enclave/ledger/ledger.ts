@@ -11,7 +11,7 @@
  * Trusted. Pure.
  */
 import { assert, Fault, present } from "../../../protocol/check.ts";
-import type { Seqno, View } from "../../../protocol/ids.ts";
+import type { NodeId, Seqno, View } from "../../../protocol/ids.ts";
 import { ENTRY_FLAGS, encodeEntry, openEntry } from "../../../protocol/ledger/entry.ts";
 import { MerkleTree } from "../../../protocol/ledger/merkle.ts";
 import type { WriteSet } from "../../../protocol/ledger/write-set.ts";
@@ -19,7 +19,7 @@ import type { EntryInfo } from "../consensus/core.ts";
 import { Store } from "../kv/store.ts";
 import { TABLES } from "../kv/tables.ts";
 import type { TxFault } from "../kv/tx.ts";
-import { consensusHooks } from "./hooks.ts";
+import { consensusHooks, departingNodes } from "./hooks.ts";
 import { Log } from "./log.ts";
 import type { LedgerSecrets } from "./secrets.ts";
 
@@ -44,6 +44,8 @@ type Waiting = { info: EntryInfo; bytes: Uint8Array; leaf: Uint8Array };
 
 export class Ledger {
   readonly store = new Store();
+  /** Retired nodes whose rows are gone. */
+  readonly departed = new Set<NodeId>();
   readonly #tree = new MerkleTree();
   readonly #log = new Log();
   readonly #secrets: LedgerSecrets;
@@ -88,7 +90,7 @@ export class Ledger {
       writes,
       ...(claimsDigest !== undefined && { claimsDigest }),
     });
-    this.store.apply(seqno, writes);
+    this.#apply(seqno, writes);
     const info = { seqno, view, committable: false, size: bytes.length, ...consensusHooks(this.store, writes) };
     this.#unsigned++;
     if (this.#behindSignature !== undefined) {
@@ -146,7 +148,7 @@ export class Ledger {
       );
     const committable = isSignature(entry.writes);
     const signable = committable ? this.#signable(seqno) : undefined;
-    this.store.apply(seqno, entry.writes);
+    this.#apply(seqno, entry.writes);
     const info: EntryInfo = {
       seqno,
       view,
@@ -210,6 +212,11 @@ export class Ledger {
     if (root === undefined && seqno < this.store.committed)
       throw new Fault<TxFault>({ code: "TxConflict", map: TABLES.tree.name }, "the root at that version is forgotten");
     return root;
+  }
+
+  #apply(seqno: Seqno, writes: WriteSet): void {
+    for (const node of departingNodes(this.store, writes)) this.departed.add(node);
+    this.store.apply(seqno, writes);
   }
 
   #signable(seqno: Seqno): Signable {

@@ -109,10 +109,16 @@ export class Membership {
     return getOne(this.replica.read(), TABLES.serviceInfo)?.cert ?? this.service.certificate;
   }
 
-  /** True for nodes that may talk to this one: trusted, or retired without everyone knowing it for good. */
+  /**
+   * False for nodes that are retired for good. A node that this one has never heard of may talk to it: whoever is behind
+   * does not know the newest nodes yet, and may be needed by them. It has shown a certificate of the service and evidence.
+   */
   isPeer(node: NodeId): boolean {
+    if (this.ledger.departed.has(node)) return false;
     const info = open(this.replica.read(), TABLES.nodeInfo).get(node);
-    return info?.status === "Trusted" || (info?.status === "Retired" && info.retired_committed !== true);
+    return (
+      info === undefined || info.status === "Trusted" || (info.status === "Retired" && info.retired_committed !== true)
+    );
   }
 
   /** A pending node has no right to sign; a retired one may still have to, until its retirement is committed. */
