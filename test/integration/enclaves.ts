@@ -66,6 +66,8 @@ export type InProcessNode = Readonly<{
   stopped: Promise<{ why: string; fatal: boolean }>;
   logs: string[];
   host: ArrayHost;
+  /** Every byte that crossed the boundary, in either direction. */
+  crossed: Buffer[];
   kill(): Promise<void>;
 }>;
 
@@ -74,6 +76,14 @@ export async function startNode(
   platform: Platform = testPlatform(),
 ): Promise<InProcessNode> {
   const [inside, outside] = duplexPair();
+  const crossed: Buffer[] = [];
+  for (const end of [inside, outside]) {
+    const write = end._write.bind(end);
+    end._write = (chunk: Buffer, encoding, done) => {
+      crossed.push(Buffer.from(chunk));
+      write(chunk, encoding, done);
+    };
+  }
   const stopped = Promise.withResolvers<{ why: string; fatal: boolean }>();
   const started = Promise.withResolvers<string>();
   const logs: string[] = [];
@@ -162,6 +172,7 @@ export async function startNode(
     stopped: stopped.promise,
     logs,
     host,
+    crossed,
     async kill() {
       clearInterval(clock);
       server.close();
