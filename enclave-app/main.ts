@@ -51,10 +51,10 @@ const uncaught = runEnclave({
   version: properties.version,
   shares,
   app: loggingEndpoints,
-  governance: (operations) =>
+  governance: (operations, transactions) =>
     governanceEndpoints({
       operations,
-      shares,
+      transactions,
       interpreter: createInterpreter({
         operations,
         workerText: guestWorker,

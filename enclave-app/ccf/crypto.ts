@@ -5,12 +5,12 @@
  *
  * Trusted.
  */
-import { X509Certificate } from "node:crypto";
+import { createPublicKey, X509Certificate } from "node:crypto";
 import { sha256 } from "../../protocol/crypto/hash.ts";
-import { PEM_CHARS_MAX } from "../../protocol/crypto/pem.ts";
+import { PEM_CHARS_MAX, pemToDer } from "../../protocol/crypto/pem.ts";
 import type { GuestGlobal } from "../js/guest-types.ts";
 import { GuestError, SYNC_BYTES_MAX } from "../js/sync-call.ts";
-import { bytesOf, textOf } from "./served.ts";
+import { asGuestError, bytesOf, textOf } from "./served.ts";
 
 /** Certificates in one text, and links of one chain. */
 const CERTIFICATES_MAX = 32;
@@ -19,7 +19,7 @@ const ONE_CERTIFICATE = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CE
 
 export const cryptoGlobal: GuestGlobal = {
   prelude: `
-const { count, isBuffer } = tools;
+const { count, isBuffer, parse } = tools;
 const string = (value) => {
   if (typeof value !== "string") throw new TypeError("Argument must be a string");
   return value;
@@ -38,6 +38,11 @@ ccf.crypto = {
     count(args, 2);
     return call("crypto.isValidX509CertChain", string(args[0]), string(args[1]));
   },
+  pubRsaPemToJwk(...args) {
+    if (args.length !== 1 && args.length !== 2) count(args, 1, "1 or 2");
+    const jwk = parse(call("crypto.pubRsaPemToJwk", string(args[0])));
+    return args[1] === undefined ? jwk : { ...jwk, kid: string(args[1]) };
+  },
 };`,
   local: {
     "crypto.digest": (_, algorithm, bytes) => {
@@ -47,6 +52,7 @@ ccf.crypto = {
     "crypto.isValidX509CertBundle": (_, pem) => certificates(textOf(pem, "a bundle", PEM_CHARS_MAX)) !== undefined,
     "crypto.isValidX509CertChain": (_, chain, trusted) =>
       isValidChain(textOf(chain, "a chain", PEM_CHARS_MAX), textOf(trusted, "a bundle", PEM_CHARS_MAX), new Date()),
+    "crypto.pubRsaPemToJwk": (_, pem) => rsaJwk(textOf(pem, "a public key", PEM_CHARS_MAX)),
   },
 };
 
@@ -62,6 +68,19 @@ function certificates(pem: string): X509Certificate[] | undefined {
     parsed.push(certificate);
   }
   return parsed;
+}
+
+/** An RSA public key as the JSON text of a JWK. */
+function rsaJwk(pem: string): string {
+  const der = asGuestError(() => pemToDer(pem, "PUBLIC KEY"));
+  try {
+    const key = createPublicKey({ key: der, format: "der", type: "spki" });
+    if (key.asymmetricKeyType === "rsa") return JSON.stringify(key.export({ format: "jwk" }));
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new GuestError("InternalError", "the public key cannot be read");
+  }
+  throw new GuestError("InternalError", "not an RSA public key");
 }
 
 function parse(pem: string): X509Certificate | undefined {

@@ -23,7 +23,7 @@ import type { MessageOf } from "../boundary/schema.ts";
 import { createStreams, type Streams } from "../boundary/streams.ts";
 import type { CoreOptions, Role } from "./consensus/core.ts";
 import { commonEndpoints } from "./http/common-api.ts";
-import type { Endpoint, Frontend } from "./http/endpoint.ts";
+import type { Endpoint, Frontend, ServicePort } from "./http/endpoint.ts";
 import { createHttpServer, type HttpServer } from "./http/server.ts";
 import { getOne, open } from "./kv/table.ts";
 import { TABLES } from "./kv/tables.ts";
@@ -48,7 +48,7 @@ export type EnclaveParts = Readonly<{
   version: string;
   shares: Shares;
   app(): readonly Endpoint[];
-  governance(operations: Operations): readonly Endpoint[];
+  governance(operations: Operations, service: ServicePort): readonly Endpoint[];
   exit(code: number): void;
 }>;
 
@@ -215,7 +215,7 @@ class RunningNode implements NodeView {
           nowMs: Date.now,
           log: (level, message) => this.#log(level, message),
         }),
-        ...parts.governance(operations),
+        ...parts.governance(operations, service),
         ...parts.app(),
       ],
       log: (level, message) => this.#log(level, message),

@@ -65,6 +65,10 @@ export type ProposalInfo = {
   failure?: ProposalFailure;
 };
 
+export type JwtIssuer = { auto_refresh?: boolean; ca_cert_bundle_name?: string };
+/** `public_key`: base64 of the DER SubjectPublicKeyInfo. */
+export type JwtKey = { public_key: string; issuer: string; constraint?: string };
+
 export type NodeSignature = {
   cert?: string;
   commit_seqno: 0;
@@ -121,6 +125,10 @@ export const TABLES = {
   proposalInfo: table<ProposalInfo>("public:ccf.gov.proposals_info", jsonCodec()),
   coseHistory: table<string>("public:ccf.gov.cose_history", jsonCodec()),
   coseRecentProposals: table<string>("public:ccf.gov.cose_recent_proposals", jsonCodec()),
+
+  caCertBundles: table<string>("public:ccf.gov.tls.ca_cert_bundles", jsonCodec()),
+  jwtIssuers: table<JwtIssuer>("public:ccf.gov.jwt.issuers", jsonCodec()),
+  jwtKeys: table<JwtKey[]>("public:ccf.gov.jwt.public_signing_keys_metadata_v2", jsonCodec()),
 
   signatures: singleton<NodeSignature>("public:ccf.internal.signatures", jsonCodec()),
   coseSignatures: singleton<string>("public:ccf.internal.cose_signatures", jsonCodec()),
