@@ -36,8 +36,16 @@ export function spkiDer(key: KeyObject): Buffer {
 
 /** Lower-case hex SHA-256 of the DER SubjectPublicKeyInfo: a node's id, and the text of a COSE kid. */
 export function spkiDigest(key: KeyObject): string {
-  return sha256Hex(spkiDer(key));
+  let digest = digests.get(key);
+  if (digest === undefined) {
+    digest = sha256Hex(spkiDer(key));
+    digests.set(key, digest);
+  }
+  return digest;
 }
+
+/** Encoding a P-384 point takes OpenSSL 40 to 80 us, and every ledger signature names its key by this digest. */
+const digests = new WeakMap<KeyObject, string>();
 
 /**
  * Lower-case hex SHA-256 of a certificate's DER: the id of a member or user.
