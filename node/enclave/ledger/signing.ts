@@ -6,9 +6,9 @@
  *
  * Trusted.
  */
-import { createPublicKey, type KeyObject } from "node:crypto";
+import type { KeyObject } from "node:crypto";
 import { fromBase64, toBase64, toHex, ZERO_KEY } from "../../../protocol/bytes.ts";
-import { signRoot, spkiDigest, verifyRoot } from "../../../protocol/crypto/keys.ts";
+import { signRoot, verifyRoot } from "../../../protocol/crypto/keys.ts";
 import type { NodeId, View } from "../../../protocol/ids.ts";
 import { ledgerSignature, verifyLedgerSignature } from "../../../protocol/ledger/signature.ts";
 import { keyText, type WriteSet } from "../../../protocol/ledger/write-set.ts";
@@ -63,8 +63,8 @@ export async function sign(signable: Signable, view: View, by: Signer, nowMs: nu
 /** The keys that a signature must be made with. */
 export type SignatureKeys = Readonly<{
   serviceKey: KeyObject;
-  /** PEM of the public key or certificate of a node that is not pending; undefined for an unknown one. */
-  nodeKeyPem(node: NodeId): string | undefined;
+  /** The key whose digest is this id, of a node that is not pending; undefined for any other. */
+  nodeKey(node: NodeId): KeyObject | undefined;
 }>;
 
 /**
@@ -84,10 +84,8 @@ export async function check(
   const signature = TABLES.signatures.value.decode(raw);
   if (signature.root !== toHex(signable.root)) return "the signed root is not the root of this node's ledger";
   if (signature.seqno !== signable.seqno || signature.view !== view) return "the signature is for another transaction";
-  const pem = keys.nodeKeyPem(signature.node);
-  if (pem === undefined) return `node ${signature.node} may not sign`;
-  const nodeKey = createPublicKey(pem);
-  if (spkiDigest(nodeKey) !== signature.node) return "the signing node's key does not match its id";
+  const nodeKey = keys.nodeKey(signature.node);
+  if (nodeKey === undefined) return `node ${signature.node} may not sign`;
 
   const [nodeOk, serviceFault] = await Promise.all([
     verifyRoot(signable.preimage, fromBase64(signature.sig), nodeKey),

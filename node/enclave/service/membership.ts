@@ -5,7 +5,8 @@
  *
  * Trusted.
  */
-import { createPublicKey, X509Certificate } from "node:crypto";
+import { createPublicKey, type KeyObject } from "node:crypto";
+import { spkiDigest } from "../../../protocol/crypto/keys.ts";
 import type { NodeId, Seqno, View } from "../../../protocol/ids.ts";
 import type { EnclaveConfig } from "../../boundary/config.ts";
 import type { Configuration, Core, Role } from "../consensus/core.ts";
@@ -42,6 +43,7 @@ export class Membership {
   readonly coseSignatures: MembershipParts["coseSignatures"];
   readonly #id: NodeId;
   #nodeCertificate: string;
+  readonly #nodeKeys = new Map<NodeId, KeyObject>();
   readonly #committedHandlers: ((seqno: Seqno) => void)[] = [];
   #progress: (() => void)[] = [];
 
@@ -68,7 +70,7 @@ export class Membership {
         issuer: parts.coseSignatures.issuer,
         subject: parts.coseSignatures.subject,
       }),
-      signatureKeys: { serviceKey, nodeKeyPem: (node) => this.#signingKey(node) },
+      signatureKeys: { serviceKey, nodeKey: (node) => this.#signingKey(node) },
       nowMs: parts.nowMs,
       onRole: parts.onRole,
       onCommit: (seqno) => {
@@ -122,14 +124,17 @@ export class Membership {
   }
 
   /** A pending node has no right to sign; a retired one may still have to, until its retirement is committed. */
-  #signingKey(node: NodeId): string | undefined {
-    const tx = new Tx(this.ledger.store);
-    const info = open(tx, TABLES.nodeInfo).get(node);
-    if (info === undefined || info.status === "Pending") return undefined;
-    const certificate = open(tx, TABLES.nodeCertificates).get(node);
-    return certificate === undefined
-      ? info.public_key
-      : new X509Certificate(certificate).publicKey.export({ type: "spki", format: "pem" }).toString();
+  #signingKey(node: NodeId): KeyObject | undefined {
+    const info = open(new Tx(this.ledger.store), TABLES.nodeInfo).get(node);
+    if (info?.public_key === undefined || info.status === "Pending") return undefined;
+    let key = this.#nodeKeys.get(node);
+    if (key === undefined) {
+      key = createPublicKey(info.public_key);
+      // An id is the digest of its key, so what was once right stays right.
+      if (spkiDigest(key) !== node) return undefined;
+      this.#nodeKeys.set(node, key);
+    }
+    return key;
   }
 
   #progressed(): void {
