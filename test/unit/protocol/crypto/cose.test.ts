@@ -1,4 +1,4 @@
-import { generateKeyPairSync, verify } from "node:crypto";
+import { generateKeyPairSync, sign, verify } from "node:crypto";
 import { decode, encode, Tag } from "cbor2";
 import { describe, expect, test } from "vitest";
 import { utf8 } from "../../../../protocol/bytes.ts";
@@ -91,6 +91,14 @@ describe("a detached payload", () => {
     const message = decodeSign1(await signSign1({ key: privateKey, headers, payload }));
     expect(verifySign1Sync(message, publicKey, payload)).toBe(false);
   });
+});
+
+test("a signature whose header names another curve's algorithm is refused, good as it may be", () => {
+  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-384" });
+  const protectedBytes = encodeCbor(new Map([[COSE_HEADER.algorithm, -7]]));
+  const key = { key: privateKey, dsaEncoding: "ieee-p1363" } as const;
+  const signature = sign("sha384", toBeSigned(protectedBytes, payload), key);
+  expect(verifySign1Sync(decodeSign1(encodeSign1({ protectedBytes, payload, signature })), publicKey)).toBe(false);
 });
 
 test("an unprotected algorithm counts for nothing", async () => {
