@@ -4,7 +4,6 @@
  * A member's machine.
  */
 import { VOTE_AGAINST, VOTE_FOR } from "../../governance/member/ballots.ts";
-import { describeActions } from "../../governance/member/describe.ts";
 import { governancePath } from "../../governance/member/request.ts";
 import {
   vote as castVote,
@@ -19,6 +18,7 @@ import { type Session, signerOf } from "../client/session.ts";
 import { untilResolved } from "../client/transactions.ts";
 import { CliError, usageError } from "../terminal/errors.ts";
 import { EXIT } from "../terminal/exit-codes.ts";
+import { describeActions } from "./action-words.ts";
 import { argument, type Declare, parsePairs } from "./group.ts";
 import { announce, type ProposeOptions, propose, showProposal, withProposalOptions } from "./proposing.ts";
 
