@@ -45,6 +45,8 @@ export type BuildOptions = Readonly<{
   signerKeyFile?: string;
   /** The enclave's program, for tests. */
   modules?: readonly string[];
+  /** The guest worker's program, for tests. */
+  guestModules?: readonly string[];
 }>;
 
 export type BuildReport = Readonly<{
@@ -108,17 +110,18 @@ export async function buildEnclave(
   };
   const runtimeDigest = await fileDigest(runtime);
   const modules = options.modules ?? ENCLAVE_MODULES;
+  const guestWorker = options.guestModules ?? GUEST_MODULES;
   const signerKeyFile = options.signerKeyFile ?? join(out, "dev-signer.pem");
 
   const files = Object.values(PACKAGE_FILES).map((name) => join(directory, name));
-  const inputs = { ...chosen, runtimeDigest, modules, signerKeyFile, flags: runtimeFlags(chosen) };
+  const inputs = { ...chosen, runtimeDigest, modules, guestWorker, signerKeyFile, flags: runtimeFlags(chosen) };
   const record = new Record(root, join(out, ".build", "enclave.json"), inputs);
   if (!options.force && existsSync(signerKeyFile) && record.isFresh(files)) {
     const properties = JSON.parse(readFileSync(join(directory, PACKAGE_FILES.properties), "utf8")) as EnclaveProperties;
     return { built: false, packageDirectory: directory, properties };
   }
 
-  const program = await bundle({ root, modules, trusted: { guestWorker: GUEST_MODULES } });
+  const program = await bundle({ root, modules, trusted: { guestWorker } });
   const wasmFile = createRequire(join(root, "package.json")).resolve(WASM);
   const wasm = readFileSync(wasmFile);
   const unmeasured = {
