@@ -13,7 +13,7 @@ import { EXIT } from "../terminal/exit-codes.ts";
 const POLL_MS = 20;
 
 export async function transactionStatus(client: ServiceClient, id: string): Promise<TxStatus> {
-  const found = await client.get<{ status: TxStatus }>(`/app/tx?transaction_id=${encodeURIComponent(id)}`);
+  const found = await client.get<{ status: TxStatus }>(`/node/tx?transaction_id=${encodeURIComponent(id)}`);
   return found.status;
 }
 
