@@ -13,9 +13,10 @@
  *   QuorumLogInv           and a majority of the last committed configuration keeps it
  *   OneLeader              a view has one leader, and appends in it come from that one
  *   LeaderCompleteness     a leader has everything committed in earlier views
- *   PermittedLogChanges    a leader drops entries only as it takes office
+ *   PermittedLogChanges    a leader drops nothing
  *   Configurations         the active ones are the last committed and all later ones
  *   Membership             the retirement phase is what ledger and commit point say
+ *   CheckQuorum            a leader that a majority of some configuration does not answer steps down
  *   OneVote, CommitProven, MatchInPeer
  */
 import type { NodeId, Seqno, View } from "../../protocol/ids.ts";
@@ -44,9 +45,36 @@ export class Checker {
   readonly #votes = new Map<string, NodeId>();
   readonly #made = new Map<string, Entry>();
   readonly #seen = new Map<NodeId, Seen>();
+  /** Each node's own time, and when in it a leader last heard from a peer, by `leader view peer`. */
+  readonly #clocks = new Map<NodeId, number>();
+  readonly #answers = new Map<string, number>();
 
   constructor(nodes: ReadonlyMap<NodeId, ModelNode>) {
     this.#nodes = nodes;
+  }
+
+  /** A leader is about to receive an answer to an append. */
+  answered(leader: ModelNode, peer: NodeId): void {
+    if (leader.role === "leader")
+      this.#answers.set(`${leader.id} ${leader.view} ${peer}`, this.#clocks.get(leader.id) ?? 0);
+  }
+
+  /** A node's clock moved by one tick. */
+  ticked(node: ModelNode, elapsedMs: number, electionTimeoutMs: number): void {
+    const now = (this.#clocks.get(node.id) ?? 0) + elapsedMs;
+    this.#clocks.set(node.id, now);
+    if (node.role !== "leader") return;
+    for (const { configuration } of activeConfigurations(node)) {
+      let answering = 0;
+      for (const peer of configuration!.keys()) {
+        const key = `${node.id} ${node.view} ${peer}`;
+        const last = this.#answers.get(key) ?? now;
+        if (last === now) this.#answers.set(key, now);
+        if (peer === node.id || now - last < electionTimeoutMs + 2 * elapsedMs) answering += 1;
+      }
+      const needed = Math.floor(configuration!.size / 2) + 1;
+      must(answering >= needed, "CheckQuorum", `${node.id} leads although only ${answering} answer`);
+    }
   }
 
   created(node: ModelNode, entry: Entry): void {
@@ -60,16 +88,17 @@ export class Checker {
   }
 
   appending(node: ModelNode, entry: Entry): void {
-    must(entry.prev === node.log.at(-1), "LogMatching", `${node.id} puts ${name(entry)} after ${name(node.log.at(-1))}`);
+    must(
+      entry.prev === node.log.at(-1),
+      "LogMatching",
+      `${node.id} puts ${name(entry)} after ${name(node.log.at(-1))}`,
+    );
     this.#monotonic(node, entry);
   }
 
   rollingBack(node: ModelNode, to: Seqno): void {
     must(to >= node.commit, "LogInv", `${node.id} drops ${to + 1} but committed ${node.commit}`);
-    if (node.role === "leader") {
-      const own = node.log.at(-1)?.view === node.view;
-      must(!own && to === node.lastSignature, "PermittedLogChanges", `leader ${node.id} rolls back to ${to}`);
-    }
+    must(node.role !== "leader", "PermittedLogChanges", `leader ${node.id} rolls back to ${to}`);
     const last = this.committed.at(-1);
     if (last === undefined || to >= last.seqno || node.log[last.seqno - 1] !== last) return;
     const configuration = this.#lastCommittedConfiguration();
@@ -107,7 +136,11 @@ export class Checker {
     this.#leads(node.id, node.view);
     const bound = this.#commits.findLast(({ view }) => view < node.view)?.seqno ?? 0;
     const entry = this.committed[bound - 1];
-    must(node.log[bound - 1] === entry, "LeaderCompleteness", `${node.id} leads view ${node.view} without ${name(entry)}`);
+    must(
+      node.log[bound - 1] === entry,
+      "LeaderCompleteness",
+      `${node.id} leads view ${node.view} without ${name(entry)}`,
+    );
   }
 
   sent(from: ModelNode, to: NodeId, message: ConsensusMessage): void {
@@ -144,7 +177,12 @@ export class Checker {
       if (leader !== undefined && leader.role === "leader" && leader.view === status.view)
         this.#matchInPeer(leader, leader.status.peers.get(node.id)?.match ?? 0, node);
     }
-    this.#seen.set(node.id, { view: status.view, commit: status.commit, matches: status.peers, matchView: status.role === "leader" ? status.view : 0 });
+    this.#seen.set(node.id, {
+      view: status.view,
+      commit: status.commit,
+      matches: status.peers,
+      matchView: status.role === "leader" ? status.view : 0,
+    });
   }
 
   #leaderCommits(node: ModelNode, entry: Entry): void {
@@ -170,7 +208,11 @@ export class Checker {
   #votesFor(node: NodeId, view: View, candidate: NodeId): void {
     const key = `${view} ${node}`;
     const known = this.#votes.get(key);
-    must(known === undefined || known === candidate, "OneVote", `${node} votes for ${known} and ${candidate} in ${view}`);
+    must(
+      known === undefined || known === candidate,
+      "OneVote",
+      `${node} votes for ${known} and ${candidate} in ${view}`,
+    );
     this.#votes.set(key, candidate);
   }
 
@@ -184,15 +226,15 @@ export class Checker {
   #configurations(node: ModelNode): void {
     const expected = activeConfigurations(node);
     const actual = node.status.configurations;
-    const equal =
-      expected.length === actual.length && expected.every(({ seqno }, i) => actual[i]!.seqno === seqno);
+    const equal = expected.length === actual.length && expected.every(({ seqno }, i) => actual[i]!.seqno === seqno);
     must(equal, "Configurations", `${node.id} holds ${actual.map(({ seqno }) => seqno)} to be active`);
   }
 
   #membership(node: ModelNode): void {
     const { status, log, configurations, commit } = node;
     const joined = configurations.findIndex(({ configuration }) => configuration?.has(node.id) === true);
-    const left = joined < 0 ? undefined : configurations.slice(joined).find(({ configuration }) => !configuration?.has(node.id));
+    const left =
+      joined < 0 ? undefined : configurations.slice(joined).find(({ configuration }) => !configuration?.has(node.id));
     let phase: typeof status.retirementPhase;
     if (left !== undefined) {
       const later = log.slice(left.seqno - 1);
@@ -202,7 +244,11 @@ export class Checker {
       else if (signed === undefined) phase = "Ordered";
       else phase = signed <= commit ? "Completed" : "Signed";
     }
-    must(status.retirementPhase === phase, "Membership", `${node.id} is ${phase} but believes ${status.retirementPhase}`);
+    must(
+      status.retirementPhase === phase,
+      "Membership",
+      `${node.id} is ${phase} but believes ${status.retirementPhase}`,
+    );
     const idle = status.role === "follower" || status.role === "none";
     must(phase !== "RetiredCommitted" || idle, "Membership", `${node.id} is retired for good and ${status.role}`);
   }
@@ -211,7 +257,11 @@ export class Checker {
   #matchInPeer(leader: ModelNode, match: Seqno, peer: ModelNode | undefined): void {
     if (peer === undefined || match === 0 || peer.status.view !== leader.status.view) return;
     const held = peer.log[match - 1];
-    must(held === leader.log[match - 1], "MatchInPeer", `${leader.id} counts ${match} of ${peer.id}, which has ${name(held)}`);
+    must(
+      held === leader.log[match - 1],
+      "MatchInPeer",
+      `${leader.id} counts ${match} of ${peer.id}, which has ${name(held)}`,
+    );
     must(peer.disk[match - 1] === held, "MatchInPeer", `${leader.id} counts ${match} of ${peer.id}: not on its disk`);
   }
 

@@ -4,7 +4,15 @@
  * It performs effects as the real driver does, in order, and answers `apply` at once. What it is given from outside, and
  * when its writes become stable, is up to the simulator or the scenario that owns it.
  */
-import type { Configuration, Core, CoreOptions, CoreStatus, Effect, Input, Role } from "../../node/enclave/consensus/core.ts";
+import type {
+  Configuration,
+  Core,
+  CoreOptions,
+  CoreStatus,
+  Effect,
+  Input,
+  Role,
+} from "../../node/enclave/consensus/core.ts";
 import type { Mutations } from "../../node/enclave/consensus/mutations.ts";
 import { createRaft, type Initial } from "../../node/enclave/consensus/raft.ts";
 import type { NodeId, Seqno, View } from "../../protocol/ids.ts";
@@ -23,7 +31,8 @@ export type Entry = Readonly<{
   prev: Entry | undefined;
 }>;
 
-export type NewEntry = Pick<Entry, "text"> & Partial<Pick<Entry, "committable" | "size" | "configuration" | "retiredCommitted">>;
+export type NewEntry = Pick<Entry, "text"> &
+  Partial<Pick<Entry, "committable" | "size" | "configuration" | "retiredCommitted">>;
 
 /** Who watches a node and carries what it sends. */
 export interface Surroundings {
@@ -175,7 +184,9 @@ export class ModelNode {
             this.#surroundings.appending(this, entry);
             this.#append(entry);
           }
-          this.#perform(this.core.step({ kind: "applied", entries, ...(bad >= 0 && { failed: "damaged on the way" }) }));
+          this.#perform(
+            this.core.step({ kind: "applied", entries, ...(bad >= 0 && { failed: "damaged on the way" }) }),
+          );
           break;
         }
         case "persist": {

@@ -36,11 +36,10 @@ export class SimulationFailed extends Error {
   override name = "SimulationFailed";
   readonly invariant: string;
 
-  constructor(seed: number, events: number, cause: InvariantBroken) {
-    super(
-      `${cause.message}\n  seed ${seed}; replay: node test/sim/run.ts --seed ${seed} --events ${events} --verbose`,
-      { cause },
-    );
+  constructor({ seed, events, mutations = {} }: WorldOptions, cause: InvariantBroken) {
+    const flags = Object.keys(mutations).map((mutation) => ` --mutation ${mutation}`);
+    const command = `node test/sim/run.ts --seed ${seed} --events ${events}${flags.join("")} --verbose`;
+    super(`${cause.message}\n  seed ${seed}; replay: ${command}`, { cause });
     this.invariant = cause.invariant;
   }
 }
@@ -68,7 +67,7 @@ export function simulate(options: WorldOptions): WorldResult {
   try {
     return world.run();
   } catch (error) {
-    if (error instanceof InvariantBroken) throw new SimulationFailed(options.seed, options.events, error);
+    if (error instanceof InvariantBroken) throw new SimulationFailed(options, error);
     throw error;
   }
 }
@@ -245,6 +244,7 @@ class World implements Surroundings {
       return;
     }
     node.tick(tickMs);
+    this.#checker.ticked(node, tickMs, this.#swarm.electionTimeoutMs);
     this.#time.at(this.#time.now + tickMs, { kind: "tick", node });
   }
 
@@ -267,6 +267,7 @@ class World implements Surroundings {
       return;
     }
     const damaged = !this.#healed && entries.length > 0 && this.#permille(this.#swarm.damage);
+    if (message.kind === "append_entries_response") this.#checker.answered(node, from);
     node.receive(from, message, entries, damaged ? this.#prng.below(entries.length) : -1);
   }
 
@@ -415,7 +416,8 @@ class World implements Surroundings {
 
   #until(deadline: number, what: string, holds: () => boolean): void {
     for (let round = 0; !(round % 16 === 0 && holds()); round++) {
-      if (this.#time.now > deadline) throw new InvariantBroken("Liveness", `no ${what} after healing: ${this.#picture()}`);
+      if (this.#time.now > deadline)
+        throw new InvariantBroken("Liveness", `no ${what} after healing: ${this.#picture()}`);
       this.#next();
     }
   }
@@ -471,7 +473,7 @@ class World implements Surroundings {
 
   #mix(value: number): void {
     this.#hash1 = Math.imul(this.#hash1 ^ value, 0x01000193);
-    this.#hash2 = Math.imul((this.#hash2 << 13) | (this.#hash2 >>> 19), 5) + (value ^ 0x6b64) | 0;
+    this.#hash2 = (Math.imul((this.#hash2 << 13) | (this.#hash2 >>> 19), 5) + (value ^ 0x6b64)) | 0;
   }
 
   #log(line: () => string): void {

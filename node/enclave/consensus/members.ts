@@ -55,7 +55,7 @@ export class Members {
   /** An entry sets the configuration. False when it is the one in force already. */
   configure(seqno: Seqno, nodes: Configuration): boolean {
     const before = this.newest;
-    if (before !== undefined && same(before, nodes)) return false;
+    if (before !== undefined && sameConfiguration(before, nodes)) return false;
     for (const [node, address] of before ?? [])
       if (!nodes.has(node) && !this.#retirements.has(node)) this.retire(seqno, node, address);
     this.#active.push({ seqno, nodes: sorted(nodes) });
@@ -148,19 +148,20 @@ export class Members {
 
   /** True when the nodes for which `holds` is true are a majority in every active configuration. */
   quorum(holds: (node: NodeId) => boolean): boolean {
-    if (this.#mutations.unionQuorum === true) {
-      const all = new Set(this.#active.flatMap(({ nodes }) => [...nodes.keys()]));
-      return isMajority(all, holds, 0);
-    }
     const given = this.#mutations.minorityQuorum === true ? 1 : 0;
     return (
       this.#active.length > 0 && this.#active.every(({ nodes }) => isMajority(new Set(nodes.keys()), holds, given))
     );
   }
 
-  /** The same in at least one active configuration. */
+  /** The same in at least one active configuration. For a mutation only, like the next. */
   quorumInAny(holds: (node: NodeId) => boolean): boolean {
     return this.#active.some(({ nodes }) => isMajority(new Set(nodes.keys()), holds, 0));
+  }
+
+  /** The same over all nodes of all active configurations together. */
+  quorumOfUnion(holds: (node: NodeId) => boolean): boolean {
+    return isMajority(new Set(this.#active.flatMap(({ nodes }) => [...nodes.keys()])), holds, 0);
   }
 
   /** Seqno of the newest configuration that `node` is in; -1 when it is in none. */
@@ -188,7 +189,7 @@ function isMajority(nodes: ReadonlySet<NodeId>, holds: (node: NodeId) => boolean
   return count >= majority(nodes.size + given);
 }
 
-function same(a: Configuration, b: Configuration): boolean {
+export function sameConfiguration(a: Configuration, b: Configuration): boolean {
   if (a.size !== b.size) return false;
   for (const [node, address] of a) if (b.get(node) !== address) return false;
   return true;

@@ -26,7 +26,7 @@ import type {
 import type { Configuration, Core, CoreOptions, CoreStatus, Effect, EntryInfo, Input, Role } from "./core.ts";
 import { Durability } from "./durability.ts";
 import { Log } from "./log.ts";
-import { Members } from "./members.ts";
+import { Members, sameConfiguration } from "./members.ts";
 import type { Mutations } from "./mutations.ts";
 import { Prng } from "./prng.ts";
 import { Progress } from "./progress.ts";
@@ -95,7 +95,9 @@ class Raft implements Core {
   /** The append whose entries the driver is applying. */
   #applying: Readonly<{ from: NodeId; message: AppendEntries }> | undefined;
   #effects: Effect[] = [];
-  #announced = "";
+  /** What the driver was told last. */
+  #announced: Readonly<{ role: Role; view: View; leader: NodeId | undefined }>;
+  #announcedPeers: Configuration = new Map();
   #halted = false;
 
   constructor(options: CoreOptions, initial: Initial, mutations: Mutations) {
@@ -122,7 +124,7 @@ class Raft implements Core {
     this.#durability = new Durability(this.#log.base);
     for (const node of this.#members.peers().keys()) this.#peers.set(node, new Progress(this.#log.last));
     this.#restartTimer();
-    this.#announced = this.#standing();
+    this.#announced = { role: this.#role, view: this.#view, leader: this.#leader };
   }
 
   step(input: Input): readonly Effect[] {
@@ -402,9 +404,9 @@ class Raft implements Core {
 
   /** Everything up to the end of this append is what the leader has. */
   #verifiedBy(from: NodeId, message: AppendEntries): void {
-    const beyond = this.#mutations.commitBeyondVerified === true ? this.#log.last : message.seqno;
+    const proven = this.#mutations.commitBeyondVerified === true ? this.#log.last : message.seqno;
     this.#verified = Math.max(this.#verified, message.seqno);
-    this.#commitBound = Math.max(this.#commitBound, Math.min(message.leaderCommit, beyond));
+    this.#commitBound = Math.max(this.#commitBound, Math.min(message.leaderCommit, proven));
     this.#commitVerified();
     const stable = this.#mutations.ackBeforeStable === true ? this.#log.last : this.#durability.stable;
     if (this.#mutations.ackLocalTail === true) this.#verified = Math.min(this.#log.last, stable);
@@ -425,8 +427,7 @@ class Raft implements Core {
   }
 
   #commitVerified(): void {
-    const stable = this.#mutations.commitBeyondVerified === true ? this.#log.last : this.#durability.stable;
-    this.#commit(this.#log.committableUpTo(Math.min(this.#commitBound, stable)));
+    this.#commit(this.#log.committableUpTo(Math.min(this.#commitBound, this.#durability.stable)));
   }
 
   #onStable(op: number): void {
@@ -501,18 +502,21 @@ class Raft implements Core {
   }
 
   #countVotes(): void {
-    if (!this.#members.quorum((node) => this.#votes.has(node))) return;
+    const voted = (node: NodeId): boolean => this.#votes.has(node);
+    const elected =
+      this.#mutations.unionQuorum === true ? this.#members.quorumOfUnion(voted) : this.#members.quorum(voted);
+    if (!elected) return;
     if (this.#role === "pre_vote_candidate") this.#becomeCandidate();
     else this.#becomeLeader();
   }
 
   #becomeLeader(): void {
+    const signed = this.#log.lastCommittable;
+    if (signed < this.#log.last) this.#rollback(signed);
     this.#role = "leader";
     this.#leader = this.#self;
     this.#appendsFrom = this.#self;
     this.#timerMs = 0;
-    const signed = this.#log.lastCommittable;
-    if (signed < this.#log.last) this.#rollback(signed);
     this.#flushAll();
     this.#announce();
     this.#peers.clear();
@@ -631,7 +635,10 @@ class Raft implements Core {
       peers.set(node, progress);
     }
     this.#peers = peers;
-    this.#effects.push({ kind: "peers", peers: wanted });
+    if (!sameConfiguration(wanted, this.#announcedPeers)) {
+      this.#announcedPeers = wanted;
+      this.#effects.push({ kind: "peers", peers: wanted });
+    }
     if (this.#role === "leader") for (const [node, progress] of fresh) this.#sendHeartbeat(node, progress);
   }
 
@@ -641,16 +648,12 @@ class Raft implements Core {
     this.#effects.push({ kind: "send", to, message, ...(entries !== undefined && { entries }) });
   }
 
-  #standing(): string {
-    return `${this.#role} ${this.#view} ${this.#leader ?? ""}`;
-  }
-
   /** Tells the driver who leads, if that changed since it was told last. */
   #announce(): void {
-    const standing = this.#standing();
-    if (standing === this.#announced) return;
-    this.#announced = standing;
-    this.#effects.push({ kind: "role", role: this.#role, view: this.#view, leader: this.#leader });
+    const { role, view, leader } = this.#announced;
+    if (role === this.#role && view === this.#view && leader === this.#leader) return;
+    this.#announced = { role: this.#role, view: this.#view, leader: this.#leader };
+    this.#effects.push({ kind: "role", ...this.#announced });
   }
 
   /** What must hold after every step, whatever came in. A node that is wrong about itself must not go on. */

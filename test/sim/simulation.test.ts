@@ -1,0 +1,32 @@
+/**
+ * The simulated consortium stays safe and recovers, for many seeds; and the same seed is the same run.
+ */
+import { describe, expect, test } from "vitest";
+import { simulate } from "./world.ts";
+
+const EVENTS = 2500;
+const SEEDS_PER_TEST = 50;
+const SEEDS = 600;
+const blocks = Array.from({ length: SEEDS / SEEDS_PER_TEST }, (_, i) => 1 + i * SEEDS_PER_TEST);
+
+describe("no schedule breaks an invariant or prevents recovery", () => {
+  test.each(blocks)(`${SEEDS_PER_TEST} seeds from %i`, (from) => {
+    for (let seed = from; seed < from + SEEDS_PER_TEST; seed++) {
+      const { events, committed } = simulate({ seed, events: EVENTS });
+      expect(events).toBeGreaterThan(EVENTS);
+      expect(committed).toBeGreaterThan(0);
+    }
+  });
+});
+
+test("a seed is one run, whatever is logged", () => {
+  for (const seed of [1, 7, 99]) {
+    const once = simulate({ seed, events: EVENTS });
+    const again = simulate({ seed, events: EVENTS, log: () => undefined });
+    expect(again).toEqual(once);
+  }
+});
+
+test("two seeds are two runs", () => {
+  expect(simulate({ seed: 1, events: EVENTS }).hash).not.toBe(simulate({ seed: 2, events: EVENTS }).hash);
+});
