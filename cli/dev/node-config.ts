@@ -33,6 +33,8 @@ export type JoinCommand = Readonly<{
 /** How soon a joiner asks again whether the members have trusted it. People vote in seconds; scripts are faster. */
 const JOIN_RETRY = "100ms";
 const VALIDITY_DAYS = 90;
+/** A node of this machine is called by its address or by its name. */
+const SUBJECT_ALT_NAMES = ["iPAddress:127.0.0.1", "dNSName:localhost"];
 
 /** The configuration as JSON text. */
 export function nodeConfig(parts: ConfigParts): string {
@@ -42,7 +44,7 @@ export function nodeConfig(parts: ConfigParts): string {
       node_to_node_interface: { bind_address: addresses.peer },
       rpc_interfaces: { primary_rpc_interface: { bind_address: addresses.rpc } },
     },
-    node_certificate: { initial_validity_days: VALIDITY_DAYS },
+    node_certificate: { initial_validity_days: VALIDITY_DAYS, subject_alt_names: SUBJECT_ALT_NAMES },
     ledger: { directory: `${directory}/ledger` },
     output_files: { node_certificate_file: `${directory}/nodecert.pem`, pid_file: `${directory}/node.pid` },
     camerata: { status_file: statusFile(directory) },
