@@ -7,6 +7,7 @@
  * A member's machine.
  */
 import { createPrivateKey } from "node:crypto";
+import { connect } from "node:tls";
 import {
   type Answer,
   type Call,
@@ -45,6 +46,8 @@ export type SessionParts = Readonly<{
   workingDirectory: string;
 }>;
 
+const PROBE_MS = 2000;
+
 export class Session {
   readonly output: Output;
   readonly timeoutMs: number;
@@ -80,17 +83,20 @@ export class Session {
   }
 
   /** A client of the service; `as` also identifies itself with a client certificate. */
-  client(as?: Identity): ServiceClient {
-    const client = clientOf(this.context(), this.address(), this.timeoutMs, as);
+  async client(as?: Identity): Promise<ServiceClient> {
+    const client = clientOf(this.context(), await this.address(), this.timeoutMs, as);
     this.#clients.push(client);
     return client;
   }
 
-  /** `host:port` of the node that --node means, else the first. */
-  address(): string {
-    const { addresses } = this.context();
+  /** `host:port` of the node that --node means, else of the first that answers as a node of this service. */
+  async address(): Promise<string> {
+    const { addresses, serviceCertificatePem } = this.context();
     const node = this.#parts.options.node;
-    if (node === undefined) return addresses[0]!;
+    if (node === undefined) {
+      for (const address of addresses) if (await answers(address, serviceCertificatePem)) return address;
+      return addresses[0]!;
+    }
     const byIndex = /^\d+$/.test(node) ? addresses[Number(node)] : undefined;
     if (byIndex !== undefined) return byIndex;
     if (node.includes(":")) return node.replace(/^https:\/\//, "").replace(/\/$/, "");
@@ -106,6 +112,27 @@ export class Session {
   close(): void {
     for (const client of this.#clients) client.close();
   }
+}
+
+/** True if a TLS handshake succeeds: a node that is down, or has not joined yet, does not get that far. */
+function answers(address: string, serviceCertificatePem: string): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const { hostname, port } = new URL(`https://${address}`);
+  const socket = connect({
+    host: hostname.replace(/^\[|\]$/g, ""),
+    port: Number(port || 443),
+    ca: serviceCertificatePem,
+    checkServerIdentity: () => undefined,
+    timeout: PROBE_MS,
+  });
+  const end = (reached: boolean) => {
+    socket.destroy();
+    resolve(reached);
+  };
+  socket.once("secureConnect", () => end(true));
+  socket.once("timeout", () => end(false));
+  socket.once("error", () => end(false));
+  return promise;
 }
 
 /** A client of one node. */

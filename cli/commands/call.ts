@@ -43,7 +43,7 @@ async function call(session: Session, args: readonly string[], options: Options)
   // commander gives a variadic argument as one list in its place.
   const pairs = (args[2] as unknown as string[] | undefined) ?? [];
   const identity = path.startsWith("/app") || session.hasIdentity ? session.identity("user0") : undefined;
-  const answer = await sendAccepted(session.client(identity), requestOf(method, path, pairs, options));
+  const answer = await sendAccepted(await session.client(identity), requestOf(method, path, pairs, options));
   const { output } = session;
   if (output.format === "table" || output.format === "id") {
     if (output.format === "id") output.raw(`${answer.txId ?? ""}\n`);

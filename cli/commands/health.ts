@@ -24,12 +24,12 @@ async function health(session: Session, _: readonly string[], options: Options):
   const level = options.live === true ? "live" : (options.ready ?? "open");
   if (!["live", "joined", "open"].includes(level))
     throw usageError(`--ready "${level}" is not known`, "use joined or open");
-  const client = session.client();
+  const client = await session.client();
   const { state } = await client.get<{ state: string }>("/node/state");
   const open =
     level === "open" ? (await client.send({ method: "GET", path: "/node/ready/app" })).status === 204 : undefined;
   const well = level === "live" || (level === "joined" ? state === "PartOfNetwork" : open === true);
-  session.output.record({ node: session.address(), state, [level]: well }, "state");
+  session.output.record({ node: await session.address(), state, [level]: well }, "state");
   if (!well)
     throw new CliError({
       id: "E-NOT-READY",

@@ -54,7 +54,7 @@ export const declare: Declare = (group, act) => {
 };
 
 async function list(session: Session): Promise<void> {
-  const rows = (await listMembers(session.client())).map(rowOf);
+  const rows = (await listMembers(await session.client())).map(rowOf);
   session.output.list(rows, ["member", "status", "recovery", "data"], "member");
 }
 
@@ -82,7 +82,7 @@ async function add(session: Session, args: readonly string[], options: AddOption
 async function ack(session: Session): Promise<void> {
   const member = session.identity("member0");
   announce(session, member, "an acknowledgement", ["of the service's present state"]);
-  const { value: digest } = await acknowledge(session.client(), signerOf(member));
+  const { value: digest } = await acknowledge(await session.client(), signerOf(member));
   session.output.record({ member: member.id, state_digest: digest }, "member");
 }
 
@@ -105,7 +105,7 @@ function rowOf(member: Member) {
 }
 
 async function memberById(session: Session, text: string): Promise<Member> {
-  const client = session.client();
+  const client = await session.client();
   if (text.length === 64) return client.get<Member>(governancePath(`/service/members/${text}`));
   const found = (await listMembers(client)).filter((member) => member.memberId.startsWith(text));
   if (found.length === 1) return found[0]!;

@@ -90,7 +90,7 @@ async function list(session: Session): Promise<void> {
 
 async function show(session: Session, args: readonly string[]): Promise<void> {
   const node = await nodeById(session, argument(args, 0));
-  const found = await session.client().get<object>(governancePath(`/service/nodes/${node.node_id}`));
+  const found = await (await session.client()).get<object>(governancePath(`/service/nodes/${node.node_id}`));
   session.output.record({ ...found, primary: node.primary }, "nodeId");
 }
 
@@ -133,7 +133,8 @@ function checked(file: string) {
 }
 
 async function allNodes(session: Session): Promise<readonly NodeSummary[]> {
-  return (await session.client().get<{ nodes: readonly NodeSummary[] }>("/node/network/nodes")).nodes;
+  const client = await session.client();
+  return (await client.get<{ nodes: readonly NodeSummary[] }>("/node/network/nodes")).nodes;
 }
 
 async function nodeById(session: Session, text: string): Promise<NodeSummary> {

@@ -70,7 +70,7 @@ async function createFromFile(session: Session, file: string, options: NewOption
   const member = session.identity("member0");
   announce(session, member, "a proposal", describeActions(actionsIn(text, file)));
   if (options.dryRun === true) return session.output.say("nothing was signed (--dry-run)");
-  const { value } = await createProposal(session.client(), signerOf(member), text);
+  const { value } = await createProposal(await session.client(), signerOf(member), text);
   showProposal(session, value);
 }
 
@@ -88,7 +88,7 @@ function actionsIn(text: string, file: string): { name: string; args?: unknown }
 }
 
 async function list(session: Session): Promise<void> {
-  const proposals = await listProposals(session.client());
+  const proposals = await listProposals(await session.client());
   const rows = proposals.map((found) => ({
     proposal: found.proposalId,
     state: found.proposalState,
@@ -99,7 +99,7 @@ async function list(session: Session): Promise<void> {
 }
 
 async function show(session: Session, args: readonly string[]): Promise<void> {
-  const client = session.client();
+  const client = await session.client();
   const id = argument(args, 0);
   const found = await getProposal(client, id);
   const what = await getActions(client, id);
@@ -113,7 +113,7 @@ async function vote(session: Session, args: readonly string[], options: VoteOpti
   if (chosen.length !== 1) throw usageError("how do you vote?", "choose one of --for, --against and --ballot FILE");
   const id = argument(args, 0);
   const member = session.identity("member0");
-  const client = session.client();
+  const client = await session.client();
   const ballot =
     options.ballot === undefined ? (options.for === true ? VOTE_FOR : VOTE_AGAINST) : readText(options.ballot);
   const how =
@@ -135,13 +135,13 @@ async function withdraw(session: Session, args: readonly string[]): Promise<void
   const id = argument(args, 0);
   const member = session.identity("member0");
   announce(session, member, "a withdrawal", [`of proposal ${id}`]);
-  const { value } = await withdrawProposal(session.client(), signerOf(member), id);
+  const { value } = await withdrawProposal(await session.client(), signerOf(member), id);
   if (value === undefined) return session.output.say(`the service does not know proposal ${id} (any more)`);
   showProposal(session, value);
 }
 
 async function wait(session: Session, args: readonly string[]): Promise<void> {
-  const found = await untilResolved(session.client(), argument(args, 0), session.timeoutMs);
+  const found = await untilResolved(await session.client(), argument(args, 0), session.timeoutMs);
   showProposal(session, found);
   if (found.proposalState !== "Accepted")
     throw new CliError({
@@ -154,7 +154,7 @@ async function wait(session: Session, args: readonly string[]): Promise<void> {
 
 /** Names as they stand in the constitution's text: running it here would be the members' code on this machine. */
 async function actions(session: Session): Promise<void> {
-  const answer = await session.client().send({ method: "GET", path: governancePath("/service/constitution") });
+  const answer = await (await session.client()).send({ method: "GET", path: governancePath("/service/constitution") });
   const names = [...answer.body.toString("utf8").matchAll(/["'](\w+)["']\s*,\s*new Action\b/g)].map(
     (match) => match[1]!,
   );

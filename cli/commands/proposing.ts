@@ -30,7 +30,7 @@ export async function propose(session: Session, actions: readonly Action[], opti
   const member = session.identity("member0");
   announce(session, member, "a proposal", describeActions(actions));
   if (options.dryRun === true) return session.output.say("nothing was signed (--dry-run)");
-  const client = session.client();
+  const client = await session.client();
   let { value: proposal } = await createProposal(client, signerOf(member), actions);
   if (options.vote === true && proposal.proposalState === "Open") {
     announce(session, member, "a ballot", [`in favour of proposal ${proposal.proposalId}`]);

@@ -26,7 +26,7 @@ export const declare: Declare = (group, act) => {
 };
 
 async function status(session: Session): Promise<void> {
-  const client = session.client();
+  const client = await session.client();
   const network = await client.get<Network>("/node/network");
   const version = await client.get<{ camerata?: { platform: string; confidential: boolean } }>("/node/version");
   const { transaction_id: committed } = await client.get<{ transaction_id: string }>("/node/commit");
@@ -46,6 +46,6 @@ async function status(session: Session): Promise<void> {
 }
 
 async function open(session: Session, _: readonly string[], options: ProposeOptions): Promise<void> {
-  const { service_certificate: identity } = await session.client().get<Network>("/node/network");
+  const { service_certificate: identity } = await (await session.client()).get<Network>("/node/network");
   await propose(session, [{ name: "transition_service_to_open", args: { next_service_identity: identity } }], options);
 }

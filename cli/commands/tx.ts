@@ -26,13 +26,13 @@ export const declare: Declare = (group, act) => {
 
 async function status(session: Session, args: readonly string[]): Promise<void> {
   const id = transactionId(args);
-  const found = await transactionStatus(session.client(), id);
+  const found = await transactionStatus(await session.client(), id);
   session.output.record({ transaction_id: id, status: found }, "transaction_id");
 }
 
 async function wait(session: Session, args: readonly string[]): Promise<void> {
   const id = transactionId(args);
-  await untilCommitted(session.client(), id, session.timeoutMs);
+  await untilCommitted(await session.client(), id, session.timeoutMs);
   session.output.record({ transaction_id: id, status: "Committed" }, "transaction_id");
 }
 

@@ -70,7 +70,8 @@ async function keygen(session: Session, args: readonly string[], options: Keygen
 }
 
 async function allUsers(session: Session): Promise<readonly User[]> {
-  return (await session.client().get<{ value: readonly User[] }>(governancePath("/service/users"))).value;
+  const client = await session.client();
+  return (await client.get<{ value: readonly User[] }>(governancePath("/service/users"))).value;
 }
 
 async function userById(session: Session, text: string): Promise<User> {

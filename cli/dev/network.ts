@@ -11,7 +11,7 @@
  * A member's machine and a host's at once, which only a development network is.
  */
 import { X509Certificate } from "node:crypto";
-import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import type { ServiceClient } from "../../governance/member/client.ts";
@@ -44,8 +44,8 @@ export type NetworkOptions = Readonly<{
   respawn: boolean;
 }>;
 
-/** A node that takes part. */
-export type DevNode = { process: NodeProcess; nodeId: NodeId };
+/** A node. `joined` once it takes part: before that it answers nobody. */
+export type DevNode = { process: NodeProcess; nodeId: NodeId; joined: boolean };
 
 const START_MS = 30_000;
 const JOIN_MS = 60_000;
@@ -188,9 +188,10 @@ export class DevNetwork {
     renameSync(`${path}.new`, path);
   }
 
-  /** Stops every node. Resolves when all processes are gone. */
+  /** Stops every node. Resolves when all processes are gone. `ready.json` goes first: nothing is ready any more. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    rmSync(readyFile(this.directory), { force: true });
     for (const client of this.#clients.values()) client.close();
     await Promise.all(this.nodes.map((node) => node.process.stop()));
   }
@@ -208,13 +209,14 @@ export class DevNetwork {
           : CONSTITUTION.map((name) => join(packageRoot(), "governance", "constitution", name)),
     };
     const process = this.#launch(0, command);
-    const node: DevNode = { process, nodeId: "" };
+    const node: DevNode = { process, nodeId: "", joined: false };
     this.nodes.push(node);
     const pem = await process.until("founding the service", START_MS, async () =>
       readIfThere(join(process.directory, "service_cert.pem")),
     );
     writeFileSync(serviceCertificate(this.directory), pem);
     node.nodeId = await this.#partOfNetwork(process, START_MS);
+    node.joined = true;
   }
 
   async #open(): Promise<void> {
@@ -229,7 +231,7 @@ export class DevNetwork {
     const joiners = Array.from({ length: this.options.nodes - 1 }, (_, at) =>
       this.#launch(at + 1, this.#joinCommand()),
     );
-    const fresh = joiners.map((process) => ({ process, nodeId: "" }));
+    const fresh = joiners.map((process) => ({ process, nodeId: "", joined: false }));
     this.nodes.push(...fresh);
     return this.#trust(fresh);
   }
@@ -245,7 +247,10 @@ export class DevNetwork {
         args: { node_id: node.nodeId, valid_from: validFrom },
       })),
     );
-    for (const node of fresh) await this.#partOfNetwork(node.process, JOIN_MS);
+    for (const node of fresh) {
+      await this.#partOfNetwork(node.process, JOIN_MS);
+      node.joined = true;
+    }
     return decision;
   }
 
@@ -281,8 +286,9 @@ export class DevNetwork {
       .finally(() => client.close());
   }
 
+  /** Nodes that answer. */
   #running(): DevNode[] {
-    return this.nodes.filter((node) => node.process.running);
+    return this.nodes.filter((node) => node.joined && node.process.running);
   }
 
   async #primary(): Promise<NodeId | undefined> {
@@ -311,7 +317,11 @@ export class DevNetwork {
     const step = this.#output.step(`a new node ${index} joins`);
     await this.#persist(() => this.decide([{ name: "remove_node", args: { node_id: old.nodeId } }]));
     this.#generation += 1;
-    const fresh: DevNode = { process: this.#launch(index, this.#joinCommand(), this.#generation), nodeId: "" };
+    const fresh: DevNode = {
+      process: this.#launch(index, this.#joinCommand(), this.#generation),
+      nodeId: "",
+      joined: false,
+    };
     this.nodes[this.nodes.indexOf(old)] = fresh;
     this.#watch(fresh);
     await this.#trust([fresh]);
