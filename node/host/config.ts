@@ -42,14 +42,15 @@ export type HostConfig = Readonly<{
 /** CCF 7.0.2's defaults but for those with a reason. */
 export const DEFAULTS = {
   messageTimeout: "100ms",
-  // CCF: 5000ms. With 2 to 4 s until an election begins, a service writes again within 5 s of losing its primary.
-  electionTimeout: "2000ms",
+  // CCF: 5000ms. An election begins after half to all of it, so a service writes again within 5 s of losing its primary.
+  electionTimeout: "3000ms",
   maxUncommittedTxCount: 10_000,
   signatureTxCount: 5000,
   signatureDelay: "1000ms",
   chunkSize: "5MB",
   idleConnectionTimeout: "60s",
-  tickInterval: "10ms",
+  // CCF: 10ms. Nothing here is timed finer than the message timeout, and an idle node costs what its ticks cost.
+  tickInterval: "20ms",
   // CCF: 1 day, after which a new service is down unless somebody renews in time; its own sandbox uses 90.
   initialValidityDays: 90,
   maximumValidityDays: 365,
