@@ -5,7 +5,13 @@
  *
  * Trusted.
  */
-import { createPublicKey, X509Certificate } from "node:crypto";
+import {
+  createPublicKey,
+  type JsonWebKeyInput,
+  type KeyObject,
+  type PublicKeyInput,
+  X509Certificate,
+} from "node:crypto";
 import { sha256 } from "../../protocol/crypto/hash.ts";
 import { PEM_CHARS_MAX, pemToDer } from "../../protocol/crypto/pem.ts";
 import type { GuestGlobal } from "../js/guest-types.ts";
@@ -19,7 +25,7 @@ const ONE_CERTIFICATE = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CE
 
 export const cryptoGlobal: GuestGlobal = {
   prelude: `
-const { count, isBuffer, parse } = tools;
+const { count, isBuffer, parse, stringify } = tools;
 const string = (value) => {
   if (typeof value !== "string") throw new TypeError("Argument must be a string");
   return value;
@@ -43,6 +49,10 @@ ccf.crypto = {
     const jwk = parse(call("crypto.pubRsaPemToJwk", string(args[0])));
     return args[1] === undefined ? jwk : { ...jwk, kid: string(args[1]) };
   },
+  pubRsaJwkToPem(...args) {
+    count(args, 1);
+    return call("crypto.pubRsaJwkToPem", string(stringify(args[0])));
+  },
 };`,
   local: {
     "crypto.digest": (_, algorithm, bytes) => {
@@ -53,6 +63,7 @@ ccf.crypto = {
     "crypto.isValidX509CertChain": (_, chain, trusted) =>
       isValidChain(textOf(chain, "a chain", PEM_CHARS_MAX), textOf(trusted, "a bundle", PEM_CHARS_MAX), new Date()),
     "crypto.pubRsaPemToJwk": (_, pem) => rsaJwk(textOf(pem, "a public key", PEM_CHARS_MAX)),
+    "crypto.pubRsaJwkToPem": (_, jwk) => rsaPem(textOf(jwk, "a public key", PEM_CHARS_MAX)),
   },
 };
 
@@ -73,14 +84,27 @@ function certificates(pem: string): X509Certificate[] | undefined {
 /** An RSA public key as the JSON text of a JWK. */
 function rsaJwk(pem: string): string {
   const der = asGuestError(() => pemToDer(pem, "PUBLIC KEY"));
+  return JSON.stringify(rsaKey({ key: der, format: "der", type: "spki" }).export({ format: "jwk" }));
+}
+
+/** PEM of the RSA public key in the JSON text of a JWK. */
+function rsaPem(jwk: string): string {
+  const { kty, n, e } = JSON.parse(jwk) as Record<string, unknown>;
+  if (kty !== "RSA" || typeof n !== "string" || typeof e !== "string")
+    throw new GuestError("TypeError", "an RSA public key in JWK form has kty RSA, n and e");
+  return rsaKey({ key: { kty, n, e }, format: "jwk" }).export({ type: "spki", format: "pem" }).toString();
+}
+
+function rsaKey(input: PublicKeyInput | JsonWebKeyInput): KeyObject {
+  let key: KeyObject;
   try {
-    const key = createPublicKey({ key: der, format: "der", type: "spki" });
-    if (key.asymmetricKeyType === "rsa") return JSON.stringify(key.export({ format: "jwk" }));
+    key = createPublicKey(input);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     throw new GuestError("InternalError", "the public key cannot be read");
   }
-  throw new GuestError("InternalError", "not an RSA public key");
+  if (key.asymmetricKeyType !== "rsa") throw new GuestError("InternalError", "not an RSA public key");
+  return key;
 }
 
 function parse(pem: string): X509Certificate | undefined {

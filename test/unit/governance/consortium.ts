@@ -26,7 +26,6 @@ import {
   type EncryptionKeyPair,
   type Participant,
 } from "../../../protocol/crypto/participant.ts";
-import { formatTxId } from "../../../protocol/ids.ts";
 import { guestWorkerText, quickjsWasm } from "../enclave-app/engine.ts";
 
 const file = (name: string) =>
@@ -47,6 +46,10 @@ export type Answer = Readonly<{
   text: string;
   headers: Readonly<Record<string, string>>;
 }>;
+
+/** Recovery keys, made once: each takes a good part of a second. */
+const encryptionKeys: Promise<EncryptionKeyPair>[] = [];
+const encryptionKey = (i: number) => (encryptionKeys[i] ??= createEncryptionKeyPair());
 
 export const SERVICE_CERTIFICATE = createParticipant({ name: "service", validFrom: new Date() }).certificatePem;
 export const LEDGER_SECRET = randomBytes(32);
@@ -107,7 +110,7 @@ export class Consortium {
         validFrom: new Date(),
         curve: i % 2 === 0 ? "P-384" : "P-256",
       });
-      members.push(i < recovery ? { ...participant, encryption: await createEncryptionKeyPair() } : participant);
+      members.push(i < recovery ? { ...participant, encryption: await encryptionKey(i) } : participant);
     }
     const consortium = new Consortium(members, await guestWorkerText(), { ...GOVERNANCE_LIMITS, ...parts.limits });
     consortium.write((tx) => {
@@ -291,10 +294,6 @@ export function addNode(tx: Tx, id: string, status: NodeInfo["status"]): void {
     encryption_pub_key: "",
     certificate_signing_request: `csr of ${id.slice(0, 4)}`,
   });
-}
-
-export function txIdOf(store: Store): string {
-  return formatTxId({ view: 2, seqno: store.version });
 }
 
 /** The error of a refusal. */
