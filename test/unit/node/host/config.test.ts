@@ -67,7 +67,7 @@ test("a small configuration gets CCF's defaults, files read and units resolved",
       },
     },
     node_certificate: { subject_alt_names: ["iPAddress:127.0.0.1"], curve_id: "Secp384R1", initial_validity_days: 90 },
-    consensus: { message_timeout: 100, election_timeout: 2000, max_uncommitted_tx_count: 10000 },
+    consensus: { message_timeout: 100, election_timeout: 3000, max_uncommitted_tx_count: 10000 },
     ledger_signatures: { tx_count: 5000, delay: 1000 },
     ledger_chunk_size: 5 * 1024 * 1024,
     command: {
