@@ -27,7 +27,7 @@ const AHEAD_SECONDS_MAX = 600;
 const GROUP_ORDERS: Readonly<Record<number, bigint>> = {
   64: 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n,
   96: 0xffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973n,
-  132: 0x1fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409n,
+  132: 0x1fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386409n,
 };
 
 export type Submission = Readonly<{
