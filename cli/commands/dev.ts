@@ -81,7 +81,7 @@ async function dev(session: Session, _: readonly string[], options: Options): Pr
     { ...options, directory: options.dir, users: options.demo === true ? 0 : options.users },
     output,
   );
-  const stopped = untilSignal();
+  const stopped = untilSignal(() => network.kill());
   let failed: unknown;
   try {
     await Promise.race([run(network, session, options), stopped.promise, network.failed]);
@@ -105,13 +105,13 @@ async function run(network: DevNetwork, session: Session, options: Options): Pro
   if (options.exit !== true) output.say(`\n${output.paint("dim", "Ctrl-C stops the network; its state is kept")}`);
 }
 
-/** Resolves at the first SIGINT, SIGTERM or SIGHUP. A second one ends at once, in case stopping itself hangs. */
-function untilSignal(): { promise: Promise<void>; forget(): void } {
+/** Resolves at the first SIGINT, SIGTERM or SIGHUP. A second one must not wait for anybody: `hurry` is called. */
+function untilSignal(hurry: () => void): { promise: Promise<void>; forget(): void } {
   const { promise, resolve } = Promise.withResolvers<void>();
   let seen = 0;
   const onSignal = () => {
     seen += 1;
-    if (seen > 1) process.exit(EXIT.unknown);
+    if (seen > 1) hurry();
     resolve();
   };
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;

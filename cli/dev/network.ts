@@ -22,7 +22,7 @@ import { spkiDigest } from "../../protocol/crypto/keys.ts";
 import type { NodeId } from "../../protocol/ids.ts";
 import type { Context, Identity } from "../client/context.ts";
 import { readText } from "../client/context.ts";
-import { clientOf, signerOf } from "../client/session.ts";
+import { clientOf, sendAccepted, signerOf } from "../client/session.ts";
 import { untilCommitted } from "../client/transactions.ts";
 import type { Output } from "../terminal/output.ts";
 import { packageRoot } from "../terminal/package-root.ts";
@@ -196,6 +196,12 @@ export class DevNetwork {
     await Promise.all(this.nodes.map((node) => node.process.stop()));
   }
 
+  /** Ends every node at once. */
+  kill(): void {
+    this.#stopping = true;
+    for (const node of this.nodes) node.process.kill();
+  }
+
   async #found(): Promise<void> {
     const command: StartCommand = {
       type: "Start",
@@ -326,7 +332,13 @@ export class DevNetwork {
     this.#watch(fresh);
     await this.#trust([fresh]);
     await this.writeReady();
+    await this.#forget(old.nodeId);
     step.done(`node ${index} voted out, a new one joined as ${short(fresh.nodeId)}`);
+  }
+
+  /** Removes what is left of a retired node from the service's tables, once its retirement is final. */
+  async #forget(id: NodeId): Promise<void> {
+    await this.#persist(() => sendAccepted(this.client(), { method: "DELETE", path: `/node/network/nodes/${id}` }));
   }
 
   /** Tries again while there is no primary yet. */
