@@ -355,7 +355,7 @@ class Stage implements Surroundings {
   retired(): void {}
 
   stepped(node: ModelNode): void {
-    this.#checker.stepped(node);
+    this.#checker.stepped(node, false);
   }
 
   effect(node: ModelNode, effect: Effect): void {

@@ -150,7 +150,9 @@ export class Checker {
     if (message.kind === "request_vote_response" && message.granted) this.#votesFor(from.id, message.view, to);
   }
 
-  stepped(node: ModelNode): void {
+  /** @param idle the step was a tick without effects: only timers moved */
+  stepped(node: ModelNode, idle: boolean): void {
+    if (idle) return;
     must(node.halted === undefined, "Halt", `${node.id} stopped: ${node.halted}`);
     const { status, log, disk } = node;
     must(status.last === log.length && status.commit === node.commit, "Driver", `${node.id} and its core differ`);
@@ -232,9 +234,11 @@ export class Checker {
 
   #membership(node: ModelNode): void {
     const { status, log, configurations, commit } = node;
-    const joined = configurations.findIndex(({ configuration }) => configuration?.has(node.id) === true);
+    // Nobody returns under the same name, so who is in the newest configuration never left.
+    const present = configurations.at(-1)?.configuration?.has(node.id) !== false;
+    const joined = present ? -1 : configurations.findIndex(({ configuration }) => configuration!.has(node.id));
     const left =
-      joined < 0 ? undefined : configurations.slice(joined).find(({ configuration }) => !configuration?.has(node.id));
+      joined < 0 ? undefined : configurations.slice(joined).find(({ configuration }) => !configuration!.has(node.id));
     let phase: typeof status.retirementPhase;
     if (left !== undefined) {
       const later = log.slice(left.seqno - 1);

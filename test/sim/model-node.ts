@@ -49,7 +49,8 @@ export interface Surroundings {
   roleChanged(node: ModelNode): void;
   /** The node leads and is to record these retirements. */
   retired(node: ModelNode, nodes: readonly NodeId[]): void;
-  stepped(node: ModelNode, input: Input): void;
+  /** @param effects how many effects the step had */
+  stepped(node: ModelNode, input: Input, effects: number): void;
   effect?(node: ModelNode, effect: Effect): void;
 }
 
@@ -162,8 +163,9 @@ export class ModelNode {
 
   #step(input: Input): void {
     if (!this.alive || this.halted !== undefined) return;
-    this.#perform(this.core.step(input));
-    this.#surroundings.stepped(this, input);
+    const effects = this.core.step(input);
+    this.#perform(effects);
+    this.#surroundings.stepped(this, input, effects.length);
   }
 
   #perform(effects: readonly Effect[]): void {

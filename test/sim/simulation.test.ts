@@ -7,16 +7,22 @@ import { simulate } from "./world.ts";
 const EVENTS = 2500;
 const SEEDS_PER_TEST = 50;
 const SEEDS = 600;
+/** A bound for a machine that does other work as well; a block takes two seconds on an idle one. */
+const TIMEOUT_MS = 300_000;
 const blocks = Array.from({ length: SEEDS / SEEDS_PER_TEST }, (_, i) => 1 + i * SEEDS_PER_TEST);
 
 describe("no schedule breaks an invariant or prevents recovery", () => {
-  test.each(blocks)(`${SEEDS_PER_TEST} seeds from %i`, (from) => {
-    for (let seed = from; seed < from + SEEDS_PER_TEST; seed++) {
-      const { events, committed } = simulate({ seed, events: EVENTS });
-      expect(events).toBeGreaterThan(EVENTS);
-      expect(committed).toBeGreaterThan(0);
-    }
-  });
+  test.each(blocks)(
+    `${SEEDS_PER_TEST} seeds from %i`,
+    (from) => {
+      for (let seed = from; seed < from + SEEDS_PER_TEST; seed++) {
+        const { events, committed } = simulate({ seed, events: EVENTS });
+        expect(events).toBeGreaterThan(EVENTS);
+        expect(committed).toBeGreaterThan(0);
+      }
+    },
+    TIMEOUT_MS,
+  );
 });
 
 test("a seed is one run, whatever is logged", () => {

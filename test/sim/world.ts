@@ -159,14 +159,16 @@ class World implements Surroundings {
     this.#time.at(this.#time.now, { kind: "record", node, nodes });
   }
 
-  stepped(node: ModelNode, input: Input): void {
-    this.#checker.stepped(node);
-    const { view, last, commit, role } = node.status;
-    this.#mix(input.kind.length * 31 + role.length);
-    this.#mix(view);
-    this.#mix(last);
-    this.#mix(commit);
-    this.#log(() => `${node.id}   ${describeInput(input)} => ${role} view ${view} last ${last} commit ${commit}`);
+  stepped(node: ModelNode, input: Input, effects: number): void {
+    const idle = input.kind === "tick" && effects === 0;
+    this.#checker.stepped(node, idle);
+    this.#mix(node.id.length * 31 + input.kind.length);
+    this.#mix(effects);
+    if (!idle) this.#mixState(node);
+    this.#log(() => {
+      const { role, view, last, commit } = node.status;
+      return `${node.id}   ${describeInput(input)} => ${role} view ${view} last ${last} commit ${commit}`;
+    });
     this.#maySign(node);
   }
 
@@ -469,6 +471,10 @@ class World implements Surroundings {
 
   #pick<T>(choices: readonly T[]): T | undefined {
     return choices[this.#prng.below(choices.length)];
+  }
+
+  #mixState({ status: { role, view, last, commit, stable } }: ModelNode): void {
+    for (const value of [role.length, view, last, commit, stable]) this.#mix(value);
   }
 
   #mix(value: number): void {
