@@ -15,7 +15,7 @@ import { hash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { fileDigest } from "../../node/host/enclave-package.ts";
+import { fileStamp, runtimeDigest, runtimeRecord } from "../../node/host/enclave-package.ts";
 import {
   type EnclaveProperties,
   PACKAGE_FILES,
@@ -108,13 +108,14 @@ export async function buildEnclave(
     threads: options.threads ?? THREADS,
     version: (JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string }).version,
   };
-  const runtimeDigest = await fileDigest(runtime);
+  const runtimeSha256 = await runtimeDigest(runtime, runtimeRecord(directory));
+  write(runtimeRecord(directory), JSON.stringify({ stamp: await fileStamp(runtime), sha256: runtimeSha256 }));
   const modules = options.modules ?? ENCLAVE_MODULES;
   const guestWorker = options.guestModules ?? GUEST_MODULES;
   const signerKeyFile = options.signerKeyFile ?? join(out, "dev-signer.pem");
 
   const files = Object.values(PACKAGE_FILES).map((name) => join(directory, name));
-  const inputs = { ...chosen, runtimeDigest, modules, guestWorker, signerKeyFile, flags: runtimeFlags(chosen) };
+  const inputs = { ...chosen, runtimeSha256, modules, guestWorker, signerKeyFile, flags: runtimeFlags(chosen) };
   const record = new Record(root, join(out, ".build", "enclave.json"), inputs);
   if (!options.force && existsSync(signerKeyFile) && record.isFresh(files)) {
     const properties = JSON.parse(readFileSync(join(directory, PACKAGE_FILES.properties), "utf8")) as EnclaveProperties;
@@ -126,7 +127,7 @@ export async function buildEnclave(
   const wasm = readFileSync(wasmFile);
   const unmeasured = {
     ...chosen,
-    runtime: { version: process.versions.node, sha256: runtimeDigest, flags: runtimeFlags(chosen) },
+    runtime: { version: process.versions.node, sha256: runtimeSha256, flags: runtimeFlags(chosen) },
     files: {
       [PACKAGE_FILES.program]: hash("sha256", program.text),
       [PACKAGE_FILES.engine]: hash("sha256", wasm),

@@ -143,10 +143,11 @@ class Supervisor implements Host {
   }
 
   stop(): void {
-    if (this.#end !== undefined || this.#port === undefined) {
-      this.#end ??= { outcome: "killed", why: "ended before it had started" };
+    if (this.#port === undefined || this.#end?.outcome === "stopped") {
+      this.#end = { outcome: "killed", why: "ended at once, as asked to" };
       return this.#enclave?.kill();
     }
+    if (this.#end !== undefined) return;
     this.#end = { outcome: "stopped", why: "asked to" };
     this.#health.stopping = true;
     this.#log("info", "stopping: the enclave finishes what is in flight");
