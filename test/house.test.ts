@@ -221,7 +221,7 @@ const NEVER_TRUSTED = [
 
 const ROOTS = ["cli", "enclave-app", "governance", "node", "network", "protocol"];
 const FILES_MIN = 60;
-const HEADER_CHARS_MIN = 30;
+const HEADER_CHARS_MIN = 20;
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
