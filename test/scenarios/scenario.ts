@@ -26,8 +26,8 @@ const SYNC_ROUNDS_MAX = 40;
 
 type Packet = Readonly<{ from: NodeId; to: NodeId; message: ConsensusMessage; entries: readonly Entry[] }>;
 
-/** A part of a scenario file. `expected` is undefined where the file does not say. */
-type Block = { lines: string[]; commands: string[]; expected: string[] | undefined };
+/** A part of a scenario file: what stands before the rule, and the commands in it. */
+type Block = Readonly<{ lines: readonly string[]; commands: readonly string[] }>;
 
 /** Runs a file's text. Returns it with what was printed in place of what was expected. */
 export function runScenario(text: string, mutations: Mutations = {}): { printed: string } {
@@ -50,7 +50,7 @@ function parse(text: string): Block[] {
     const rule = all.indexOf("----");
     const lines = rule < 0 ? all : all.slice(0, rule);
     const commands = lines.map((line) => line.replace(/#.*/, "").trim()).filter((line) => line !== "");
-    blocks.push({ lines, commands, expected: rule < 0 ? undefined : all.slice(rule + 1) });
+    blocks.push({ lines, commands });
   }
   return blocks;
 }
@@ -62,7 +62,6 @@ class Stage implements Surroundings {
   readonly #queues = new Map<NodeId, Packet[]>();
   readonly #cut = new Set<string>();
   readonly #manualDisks = new Set<NodeId>();
-  /** Retirements that a leader is to record; the scenario does it with `cleanup_nodes`. */
   #output: string[] = [];
 
   constructor(mutations: Mutations) {
@@ -330,6 +329,7 @@ class Stage implements Surroundings {
     this.#queue(from.id).push({ from: from.id, to, message, entries });
   }
 
+  /** Disks work between commands, not within a step. */
   wrote(): void {}
 
   created(node: ModelNode, entry: Entry): void {
@@ -352,6 +352,7 @@ class Stage implements Surroundings {
     this.#checker.roleChanged(node);
   }
 
+  /** The scenario answers with `cleanup_nodes`. */
   retired(): void {}
 
   stepped(node: ModelNode): void {

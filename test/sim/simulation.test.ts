@@ -33,6 +33,14 @@ test("a seed is one run, whatever is logged", () => {
   }
 });
 
+test("what a simulation is for does happen", () => {
+  const total: Record<string, number> = {};
+  for (let seed = 1; seed <= 40; seed++)
+    for (const [what, count] of Object.entries(simulate({ seed, events: EVENTS }).coverage))
+      total[what] = (total[what] ?? 0) + count;
+  for (const [what, count] of Object.entries(total)) expect(count, what).toBeGreaterThan(20);
+});
+
 test("two seeds are two runs", () => {
   expect(simulate({ seed: 1, events: EVENTS }).hash).not.toBe(simulate({ seed: 2, events: EVENTS }).hash);
 });

@@ -25,6 +25,7 @@ let done = 0;
 let failed = 0;
 let happened = 0;
 let committed = 0;
+const coverage: Record<string, number> = {};
 
 for (let seed = from; seed < from + seeds && (failed === 0 || values.all); seed++) {
   try {
@@ -35,6 +36,7 @@ for (let seed = from; seed < from + seeds && (failed === 0 || values.all); seed+
     });
     happened += result.events;
     committed += result.committed;
+    for (const [what, count] of Object.entries(result.coverage)) coverage[what] = (coverage[what] ?? 0) + count;
   } catch (error) {
     if (!(error instanceof SimulationFailed)) throw error;
     failed += 1;
@@ -46,5 +48,10 @@ const seconds = (performance.now() - startedMs) / 1000;
 process.stdout.write(
   `${done} seeds, ${failed} failed, ${happened} events, ${committed} entries committed, ${seconds.toFixed(1)} s: ` +
     `${(done / seconds).toFixed(1)} seeds/s, ${Math.round(happened / seconds)} events/s\n`,
+);
+process.stdout.write(
+  `${Object.entries(coverage)
+    .map(([what, count]) => `${count} ${what}`)
+    .join(", ")}\n`,
 );
 process.exitCode = failed === 0 ? 0 : 1;

@@ -29,7 +29,24 @@ export type WorldOptions = Readonly<{
   log?: (line: string) => void;
 }>;
 
-export type WorldResult = Readonly<{ seed: number; events: number; virtualMs: number; hash: string; committed: Seqno }>;
+/** How often what a simulation is for did happen. */
+export type Coverage = {
+  elections: number;
+  rollbacks: number;
+  configurations: number;
+  retired: number;
+  crashes: number;
+  refusals: number;
+};
+
+export type WorldResult = Readonly<{
+  seed: number;
+  events: number;
+  virtualMs: number;
+  hash: string;
+  committed: Seqno;
+  coverage: Readonly<Coverage>;
+}>;
 
 /** A seed that breaks an invariant, and how to see it happen. */
 export class SimulationFailed extends Error {
@@ -86,6 +103,7 @@ class World implements Surroundings {
   readonly #flushing = new Set<ModelNode>();
   readonly #pausedUntil = new Map<ModelNode, number>();
   readonly #oldPackets: Packet[] = [];
+  readonly #coverage: Coverage = { elections: 0, rollbacks: 0, configurations: 0, retired: 0, crashes: 0, refusals: 0 };
   #healed = false;
   #events = 0;
   #texts = 0;
@@ -111,6 +129,11 @@ class World implements Surroundings {
       virtualMs: this.#time.now,
       hash: (this.#hash1 >>> 0).toString(16).padStart(8, "0") + (this.#hash2 >>> 0).toString(16).padStart(8, "0"),
       committed: this.#checker.committed.length,
+      coverage: {
+        ...this.#coverage,
+        configurations: this.#checker.committed.filter(({ configuration }) => configuration !== undefined).length,
+        retired: [...this.#nodes.values()].filter(({ status }) => status.retirementPhase === "RetiredCommitted").length,
+      },
     };
   }
 
@@ -118,6 +141,7 @@ class World implements Surroundings {
 
   send(from: ModelNode, to: NodeId, message: ConsensusMessage, entries: readonly Entry[]): void {
     this.#checker.sent(from, to, message);
+    if (message.kind === "append_entries_response" && !message.success) this.#coverage.refusals += 1;
     const packet = { from: from.id, to, message, entries };
     if (!this.#healed) {
       if (this.#oldPackets.length < OLD_PACKETS_MAX) this.#oldPackets.push(packet);
@@ -144,6 +168,7 @@ class World implements Surroundings {
   }
 
   rollingBack(node: ModelNode, to: Seqno): void {
+    this.#coverage.rollbacks += 1;
     this.#checker.rollingBack(node, to);
   }
 
@@ -152,6 +177,7 @@ class World implements Surroundings {
   }
 
   roleChanged(node: ModelNode): void {
+    if (node.role === "leader") this.#coverage.elections += 1;
     this.#checker.roleChanged(node);
   }
 
@@ -362,6 +388,7 @@ class World implements Surroundings {
     const victim = this.#pick(victims);
     if (victim === undefined) return;
     victim.alive = false;
+    this.#coverage.crashes += 1;
     this.#log(() => `crash ${victim.id}`);
   }
 

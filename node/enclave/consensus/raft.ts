@@ -215,8 +215,10 @@ class Raft implements Core {
       }
     }
     for (const progress of this.#peers.values()) progress.sinceAckMs += elapsedMs;
-    const alive = (node: NodeId): boolean =>
-      node === this.#self || (this.#peers.get(node)?.sinceAckMs ?? 0) < this.#options.electionTimeoutMs;
+    const alive = (node: NodeId): boolean => {
+      const sinceAckMs = node === this.#self ? 0 : this.#peers.get(node)?.sinceAckMs;
+      return sinceAckMs !== undefined && sinceAckMs < this.#options.electionTimeoutMs;
+    };
     const { active } = this.#members;
     const supported =
       this.#mutations.checkQuorumAny === true ? this.#members.quorumInAny(alive) : this.#members.quorum(alive);

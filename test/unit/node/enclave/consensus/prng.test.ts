@@ -18,7 +18,7 @@ test("a seed is a sequence, and another seed another one", () => {
 
 test("numbers below a bound are spread over all of them", () => {
   const prng = new Prng(3);
-  const counts = new Array<number>(7).fill(0);
+  const counts = [0, 0, 0, 0, 0, 0, 0];
   for (let i = 0; i < 70_000; i++) counts[prng.below(7)]! += 1;
   for (const count of counts) expect(Math.abs(count - 10_000)).toBeLessThan(600);
   expect(prng.below(0)).toBe(0);
