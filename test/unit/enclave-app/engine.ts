@@ -1,26 +1,16 @@
-/** The engine as the enclave has it: the worker's text bundled as the enclave build does, and the WebAssembly bytes. */
+/** The engine as the enclave has it: its worker's text from the enclave's own build, and the WebAssembly bytes. */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { bundleGuestWorker } from "../../../cli/enclave-package/bundle.ts";
 
-const entry = fileURLToPath(new URL("../../../enclave-app/js/guest-worker.ts", import.meta.url));
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+const MODULES = ["enclave-app/confine-workers.ts", "enclave-app/js/guest-worker.ts"];
 
 let text: Promise<string> | undefined;
 
-/** Bundled text of the guest worker: CommonJS, the engine's file-free loader, no source map. */
 export function guestWorkerText(): Promise<string> {
-  text ??= build({
-    entryPoints: [entry],
-    bundle: true,
-    write: false,
-    platform: "node",
-    format: "cjs",
-    target: "node26",
-    conditions: ["browser"],
-    define: { "import.meta.url": '"guest"' },
-    logLevel: "error",
-  }).then(({ outputFiles }) => outputFiles[0]?.text ?? "");
+  text ??= bundleGuestWorker(root, MODULES).then((bundle) => bundle.text);
   return text;
 }
 
