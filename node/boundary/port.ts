@@ -31,6 +31,8 @@ export type PortParts<S extends Direction, R extends Direction> = Readonly<{
   onMessage(message: MessageOf<R>): void;
   /** The port is dead. Called at most once, never after `close`. */
   onFault(fault: Fault<PortFault>): void;
+  /** Sees all bytes as they cross, either way: for an audit of what the other side gets to see. */
+  observe?(bytes: Uint8Array): void;
 }>;
 
 export interface Port<S extends Direction> {
@@ -71,6 +73,7 @@ export function openPort<S extends Direction, R extends Direction>(parts: PortPa
 
   stream.on("data", (chunk: Buffer) => {
     if (closed) return;
+    parts.observe?.(chunk);
     try {
       reader.push(chunk);
     } catch (error) {
@@ -124,6 +127,7 @@ export function openPort<S extends Direction, R extends Direction>(parts: PortPa
     send(message) {
       if (closed) return;
       const frame = outgoing.encode(message);
+      parts.observe?.(frame);
       assert(frame.length - LENGTH_BYTES <= FRAME_BYTES_MAX, "a message sent fits one frame");
       turn.push(frame);
       turnBytes += frame.length;

@@ -174,6 +174,8 @@ export const HostConfigFile = Type.Object(
           admin_address: Type.Optional(address),
           /** Where to write process ids, addresses and state as JSON once the enclave is up. */
           status_file: Type.Optional(file),
+          /** Records every byte that crosses the boundary, for an audit of what a host gets to see. It grows without bound. */
+          record_boundary_file: Type.Optional(file),
           /** This host's libp2p key, made if missing; absent: a fresh one at each start. */
           host_key_file: Type.Optional(file),
           /** libp2p peer ids of the hosts that may connect; absent: all. */

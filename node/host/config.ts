@@ -36,6 +36,8 @@ export type HostConfig = Readonly<{
     peerAddress: string | undefined;
     rpcAddresses: string | undefined;
     status: string | undefined;
+    /** Record of every byte that crosses the boundary. */
+    boundaryRecord: string | undefined;
   }>;
 }>;
 
@@ -169,6 +171,7 @@ function resolve(given: HostConfigFile, inputs: Inputs): HostConfig {
       peerAddress: given.output_files?.node_to_node_address_file ?? undefined,
       rpcAddresses: given.output_files?.rpc_addresses_file ?? undefined,
       status: own.status_file,
+      boundaryRecord: own.record_boundary_file,
     },
   };
 }

@@ -10,7 +10,7 @@
  *
  * Untrusted.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { createWriteStream, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { makeRelayKey, type Relay, startRelay } from "../../network/host/relay.ts";
 import { Fault, present, unreachable } from "../../protocol/check.ts";
@@ -121,7 +121,9 @@ class Supervisor implements Host {
     const process = await startEnclave(enclave, this.#parts.runtime, (line) => this.#log("warn", line, "enclave"));
     this.#enclave = process;
     void process.ended.then(({ code, signal }) => this.#enclaveEnded(code, signal));
+    const observe = this.#boundaryRecorder();
     const port = openPort({
+      ...(observe !== undefined && { observe }),
       stream: process.boundary,
       send: toEnclave,
       receive: toHost,
@@ -164,6 +166,17 @@ class Supervisor implements Host {
     this.#enclave?.kill();
     this.#streams?.close();
     for (const close of this.#closers.splice(0).reverse()) await within(CLOSE_MS, close());
+  }
+
+  #boundaryRecorder(): ((bytes: Uint8Array) => void) | undefined {
+    const file = this.#config.files.boundaryRecord;
+    if (file === undefined) return undefined;
+    const record = createWriteStream(file, { flags: "a" });
+    record.on("error", (error) => this.#log("warn", `the boundary cannot be recorded: ${error.message}`));
+    this.#closers.push(() => new Promise<void>((resolve) => record.end(resolve)));
+    this.#log("warn", `every byte that crosses the boundary is recorded in ${file}`);
+    // A frame's memory is used again once it is sent.
+    return (bytes) => void record.write(Buffer.from(bytes));
   }
 
   async #openLedger(): Promise<LedgerStore> {

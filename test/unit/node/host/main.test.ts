@@ -78,7 +78,12 @@ function node(behaviour: string, more: { rpc?: string; config?: object; enclave?
       rpc_addresses_file: at("rpc.json"),
       node_to_node_address_file: at("peer"),
     },
-    camerata: { enclave: more.enclave ?? enclave, status_file: at("status.json"), admin_address: "127.0.0.1:0" },
+    camerata: {
+      enclave: more.enclave ?? enclave,
+      status_file: at("status.json"),
+      record_boundary_file: at("boundary"),
+      admin_address: "127.0.0.1:0",
+    },
     ...more.config,
   };
   writeFileSync(at("config.json"), JSON.stringify(config));
@@ -136,6 +141,9 @@ test("a node starts, writes its files, stops when asked to, and leaves a closed 
   for await (const entry of readStoredLedger(place.at("ledger"))) entries.push(entry);
   expect(entries).toHaveLength(2);
   expect(isAlive(status.enclave_pid)).toBe(false);
+
+  const boundary = readFileSync(place.at("boundary"), "latin1");
+  for (const crossed of ["CN=stores", "SERVICE", "asked to"]) expect(boundary).toContain(crossed);
 });
 
 test("connections are relayed up to the hard limit and dropped above it", async () => {
