@@ -37,7 +37,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
 };
 
 /** Global options that take a value: needed to find the group before anything is parsed. */
-const VALUED = ["--context", "--url", "--ca", "--cert", "--key", "--as", "--node", "--output", "-o", "--timeout"];
+const VALUED = ["--context", "--url", "--ca", "--cert", "--key", "--keys", "--as", "--node", "--output", "-o", "--timeout"];
 
 type Globals = SessionOptions & { output: Format; quiet?: boolean; verbose?: boolean; color: boolean; timeout: number };
 
@@ -71,7 +71,8 @@ function createProgram(): Command {
     .option("--ca <file>", "the service's certificate")
     .option("--cert <file>", "act with this certificate")
     .option("--key <file>", "and this private key")
-    .option("--as <name>", "act as NAME of the context's directory, such as user0 or member1")
+    .option("--keys <directory>", "where NAME_cert.pem and NAME_privk.pem lie; else the context says")
+    .option("--as <name>", "act as NAME of that directory, such as user0 or member1")
     .option("--node <node>", "talk to this node: its index, or HOST:PORT")
     .addOption(new Option("-o, --output <format>", "on stdout").choices(FORMATS).default("table"))
     .option("--timeout <seconds>", "for one request, or for what is waited for", seconds, 30)

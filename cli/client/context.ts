@@ -2,7 +2,7 @@
  * Which service a command talks to, and as whom.
  *
  * Looked for in this order, the first that answers wins for everything it says:
- *   1. flags, or their environment variables: --url, --ca, --cert, --key  (CAMERATA_URL, _CA, _CERT, _KEY)
+ *   1. flags, or their environment variables: --url, --ca, --keys, --cert, --key  (CAMERATA_URL, _CA, _KEYS, _CERT, _KEY)
  *   2. --context NAME (CAMERATA_CONTEXT): an entry of contexts.json, or a directory that `camerata dev` wrote
  *   3. the nearest .camerata/dev with a ready.json, from the working directory upwards
  *   4. the entry that contexts.json calls current
@@ -45,6 +45,8 @@ export type ContextOptions = Readonly<{
   ca?: string | undefined;
   cert?: string | undefined;
   key?: string | undefined;
+  /** Directory with `NAME_cert.pem` and `NAME_privk.pem`. */
+  keys?: string | undefined;
 }>;
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -79,13 +81,14 @@ export function findContext(options: ContextOptions, environment: Environment, w
   const url = options.url ?? environment["CAMERATA_URL"];
   const ca = options.ca ?? environment["CAMERATA_CA"];
   const name = options.context ?? environment["CAMERATA_CONTEXT"];
+  const keys = options.keys ?? environment["CAMERATA_KEYS"];
   const identity = explicitIdentity(options, environment);
   if (url !== undefined && ca !== undefined)
     return {
       name: url,
       addresses: [addressOf(url)],
       serviceCertificatePem: readText(ca),
-      directory: undefined,
+      directory: keys,
       identity,
     };
 
@@ -103,6 +106,7 @@ export function findContext(options: ContextOptions, environment: Environment, w
     ...found,
     ...(url !== undefined && { addresses: [addressOf(url)] }),
     ...(ca !== undefined && { serviceCertificatePem: readText(ca) }),
+    ...(keys !== undefined && { directory: keys }),
     identity,
   };
 }

@@ -33,7 +33,11 @@ export const declare: Declare = (group, act) => {
       .description(description)
       .requiredOption("--config <file>", "configuration, in CCF's form; see docs/configuration.md")
       .action(act(start(name)));
-  group.command("ls").description("all nodes of the service").action(act(list));
+  group
+    .command("ls")
+    .description("the nodes of the service")
+    .option("--status <status>", "only those that are Pending, Trusted or Retired")
+    .action(act(list));
   group
     .command("show")
     .description("one node, with its evidence")
@@ -74,8 +78,11 @@ const start =
     await import(pathToFileURL(program).href);
   };
 
-async function list(session: Session): Promise<void> {
-  const nodes = await allNodes(session);
+async function list(session: Session, _: readonly string[], options: { status?: string }): Promise<void> {
+  const { status } = options;
+  if (status !== undefined && !["Pending", "Trusted", "Retired"].includes(status))
+    throw usageError(`--status "${status}" is not known`, "use Pending, Trusted or Retired");
+  const nodes = (await allNodes(session)).filter((node) => status === undefined || node.status === status);
   session.output.list(
     nodes.map((node) => ({
       node: node.node_id,
