@@ -210,7 +210,7 @@ function payloadText(payload: Uint8Array): string {
 function noVerdict(why: string, { reason, trace }: ProposalFailure, text: string): HttpError {
   const message = `Failed to execute validation: ${reason}${trace === undefined ? "" : ` ${trace}`}`;
   if (why === "crashed") return new HttpError(503, "InternalError", message);
-  if (why === "exception" && isJson(text)) return new HttpError(500, "InternalError", message);
+  if (why === "syntax" || (why === "exception" && isJson(text))) return new HttpError(500, "InternalError", message);
   return new HttpError(400, "ProposalFailedToValidate", message);
 }
 

@@ -19,7 +19,7 @@ let store: Store;
 
 beforeAll(async () => {
   const parts = { workerText: await guestWorkerText(), wasm: quickjsWasm(), threads: 1 };
-  const limits = { heapBytes: 24 * 1024 * 1024, stackBytes: 1024 * 1024, executionMs: 400, graceMs: 300 };
+  const limits = { heapBytes: 24 * 1024 * 1024, stackBytes: 1024 * 1024, executionMs: 1000, graceMs: 500 };
   const log = (_: string, text: string) => void logged.push(text);
   interpreter = createInterpreter({ ...parts, limits, log, operations: {} as Operations });
   store = new Store();
