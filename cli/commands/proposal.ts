@@ -4,6 +4,7 @@
  * A member's machine.
  */
 import { VOTE_AGAINST, VOTE_FOR } from "../../governance/member/ballots.ts";
+import { describeActions, describeBallot } from "../../governance/member/describe.ts";
 import { governancePath } from "../../governance/member/request.ts";
 import {
   vote as castVote,
@@ -18,7 +19,6 @@ import { type Session, signerOf } from "../client/session.ts";
 import { untilResolved } from "../client/transactions.ts";
 import { CliError, usageError } from "../terminal/errors.ts";
 import { EXIT } from "../terminal/exit-codes.ts";
-import { describeActions } from "./action-words.ts";
 import { argument, type Declare, parsePairs } from "./group.ts";
 import { announce, type ProposeOptions, propose, showProposal, withProposalOptions } from "./proposing.ts";
 
@@ -116,14 +116,9 @@ async function vote(session: Session, args: readonly string[], options: VoteOpti
   const client = await session.client();
   const ballot =
     options.ballot === undefined ? (options.for === true ? VOTE_FOR : VOTE_AGAINST) : readText(options.ballot);
-  const how =
-    options.ballot === undefined
-      ? options.for === true
-        ? "in favour of"
-        : "against"
-      : `code from ${options.ballot} for`;
-  announce(session, member, "a ballot", [
-    `${how} proposal ${id}, which would:`,
+  announce(session, member, `a ballot on proposal ${id}`, [
+    ...describeBallot(ballot),
+    "the proposal would:",
     ...describeActions(await getActions(client, id)).map((line) => `  ${line}`),
   ]);
   if (options.dryRun === true) return session.output.say("nothing was signed (--dry-run)");

@@ -8,12 +8,12 @@
  */
 import type { Command } from "commander";
 import { VOTE_FOR } from "../../governance/member/ballots.ts";
+import { describeActions } from "../../governance/member/describe.ts";
 import type { Action } from "../../governance/member/request.ts";
 import { createProposal, type Proposal, vote } from "../../governance/member/voting.ts";
 import type { Identity } from "../client/context.ts";
 import { type Session, signerOf } from "../client/session.ts";
 import { untilResolved } from "../client/transactions.ts";
-import { describeActions } from "./action-words.ts";
 
 export type ProposeOptions = { vote?: boolean; wait?: boolean; dryRun?: boolean };
 

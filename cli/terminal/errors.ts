@@ -10,6 +10,7 @@
 import type { ClientFault } from "../../governance/member/client.ts";
 import { Fault } from "../../protocol/check.ts";
 import { EXIT, type ExitCode, exitCodeOf } from "./exit-codes.ts";
+import { visible } from "./output.ts";
 
 export type CliErrorParts = Readonly<{
   /** Stable, upper case: `E-PORT-IN-USE`. */
@@ -88,10 +89,14 @@ export function asCliError(error: unknown): CliError {
 /** The lines of an error, without a final line break. `paint` colours the headline's first word. */
 export function errorLines(error: CliError, verbose: boolean, paint: (text: string) => string): string {
   const { id, headline, what, why, fix } = error.parts;
-  const lines = [`${paint("error:")} ${headline}  [${id}]`];
+  const lines = [`${paint("error:")} ${visible(headline)}  [${id}]`];
   for (const [name, text] of Object.entries({ what, why, fix }))
     if (text !== undefined)
-      lines.push(...text.split("\n").map((line, at) => `  ${(at === 0 ? name : "").padEnd(5)}  ${line}`));
+      lines.push(
+        ...visible(text)
+          .split("\n")
+          .map((line, at) => `  ${(at === 0 ? name : "").padEnd(5)}  ${line}`),
+      );
   if (verbose)
     lines.push(String(error.stack), ...(error.cause instanceof Error ? [`cause: ${error.cause.stack}`] : []));
   return lines.join("\n");

@@ -141,8 +141,13 @@ const STEP_WIDTH = 68;
 /** A value in a table: nothing is left out, long text is indented under itself. */
 function cell(value: unknown, indent = 0): string {
   if (value === undefined || value === null) return "-";
-  const text = typeof value === "string" ? value : JSON.stringify(value);
+  const text = visible(typeof value === "string" ? value : JSON.stringify(value));
   return text.trimEnd().replaceAll("\n", `\n${" ".repeat(indent)}`);
+}
+
+/** Text from elsewhere without what would move a terminal's cursor or change its colours. Lines stay lines. */
+export function visible(text: string): string {
+  return text.replaceAll(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, "\ufffd");
 }
 
 function table(rows: readonly Row[], columns: readonly string[]): string {

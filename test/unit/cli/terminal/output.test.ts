@@ -72,6 +72,12 @@ test("one thing, as a table: long text is indented under itself", () => {
   expect(stdout.text).toBe("id           a1\ncertificate  BEGIN\n             END\n");
 });
 
+test("what a service says cannot drive the terminal", () => {
+  const { output, stdout } = open();
+  output.record({ reason: "\u001b[2J\u009b1mgone\u0007" }, "reason");
+  expect(stdout.text).toBe("reason  \ufffd[2J\ufffd1mgone\ufffd\n");
+});
+
 describe("progress", () => {
   test("goes to stderr, one line a step when it ends, without control codes in a pipe", () => {
     const { output, stdout, stderr } = open();
