@@ -147,7 +147,7 @@ function cell(value: unknown, indent = 0): string {
 
 /** Text from elsewhere without what would move a terminal's cursor or change its colours. Lines stay lines. */
 export function visible(text: string): string {
-  return text.replaceAll(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g, "\ufffd");
+  return text.replaceAll(/(?!\n)\p{Cc}/gu, "\ufffd");
 }
 
 function table(rows: readonly Row[], columns: readonly string[]): string {
