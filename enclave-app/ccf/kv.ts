@@ -12,13 +12,17 @@ import type { Purpose } from "../../governance/enclave/interpreter.ts";
 import type { MapWriter, Tx } from "../../node/enclave/kv/tx.ts";
 import { Writer } from "../../protocol/bytes.ts";
 import type { GuestGlobal } from "../js/guest-types.ts";
-import { GuestError, SYNC_BYTES_MAX, type SyncValue } from "../js/sync-call.ts";
+import { GuestError, type SyncValue } from "../js/sync-call.ts";
 import { refusal } from "./permissions.ts";
 import { bytesOf, type Served, textOf } from "./served.ts";
 
 export const TABLE_NAME_CHARS_MAX = 512;
 export const KEY_BYTES_MAX = 64 * 1024;
-export const VALUE_BYTES_MAX = 16 * 1024 * 1024;
+export const VALUE_BYTES_MAX = 4 * 1024 * 1024;
+/** What one page of a visit holds, give or take one entry. */
+const PAGE_BYTES = 512 * 1024;
+/** Visits of tables inside visits of tables. */
+const VISITS_MAX = 32;
 
 export const kvGlobal: GuestGlobal = {
   prelude: `
@@ -50,8 +54,13 @@ function handle(name) {
       count(args, 1);
       const visit = args[0];
       if (typeof visit !== "function") throw new TypeError("Argument must be a function");
-      const entries = unpack(call("kv.entries", name));
-      for (let i = 0; i < entries.length; i += 2) visit(entries[i + 1], entries[i], map);
+      const visiting = call("kv.visit", name);
+      try {
+        for (let page = unpack(call("kv.page", visiting)); page.length > 0; page = unpack(call("kv.page", visiting)))
+          for (let i = 0; i < page.length; i += 2) visit(page[i + 1], page[i], map);
+      } finally {
+        call("kv.endVisit", visiting);
+      }
     },
     get size() { return call("kv.size", name); },
   };
@@ -76,6 +85,7 @@ export function serveKv(tx: Tx, purpose: Purpose): Served {
     if (why !== undefined) throw new GuestError("TypeError", why);
     return tx.map(table);
   };
+  const visits = new Visits();
   const keyOf = (key: SyncValue) => bytesOf(key, "a key", KEY_BYTES_MAX);
   return {
     "kv.has": (name, key) => map("has", name).has(keyOf(key)),
@@ -93,18 +103,47 @@ export function serveKv(tx: Tx, purpose: Purpose): Served {
       map("clear", name).clear();
       return undefined;
     },
-    "kv.entries": (name) => packEntries(map("forEach", name)),
+    "kv.visit": (name) => visits.begin(map("forEach", name)),
+    "kv.page": (visit) => visits.page(visit),
+    "kv.endVisit": (visit) => visits.end(visit),
     "kv.size": (name) => map("size", name).size(),
   };
 }
 
-/** `u32 length ‖ bytes` for each key and value in turn. */
-function packEntries(map: MapWriter): Uint8Array {
-  const packed = new Writer();
-  map.forEach((key, value) => {
-    if (packed.length + key.length + value.length + 8 > SYNC_BYTES_MAX)
-      throw new GuestError("RangeError", "the table is too large to visit as a whole");
-    packed.u32(key.length).put(key).u32(value.length).put(value);
-  });
-  return packed.done();
+type Entry = readonly [key: Uint8Array, value: Uint8Array];
+
+/**
+ * Tables that a script is visiting: as they were when it began, whatever it writes meanwhile, and in pages, so that no
+ * table is too large to be visited.
+ */
+class Visits {
+  readonly #left = new Map<number, Entry[]>();
+  #next = 1;
+
+  begin(map: MapWriter): number {
+    if (this.#left.size >= VISITS_MAX) throw new GuestError("RangeError", "too many tables are being visited at once");
+    const entries: Entry[] = [];
+    map.forEach((key, value) => {
+      entries.push([key, value]);
+    });
+    this.#left.set(this.#next, entries.reverse());
+    return this.#next++;
+  }
+
+  /** The next entries, `u32 length ‖ bytes` for each key and value in turn; nothing after the last. */
+  page(visit: SyncValue): Uint8Array {
+    const left = typeof visit === "number" ? this.#left.get(visit) : undefined;
+    if (left === undefined) throw new GuestError("TypeError", "no table is being visited");
+    const packed = new Writer();
+    for (let entry = left.pop(); entry !== undefined; entry = left.pop()) {
+      const [key, value] = entry;
+      packed.u32(key.length).put(key).u32(value.length).put(value);
+      if (packed.length >= PAGE_BYTES) break;
+    }
+    return packed.done();
+  }
+
+  end(visit: SyncValue): undefined {
+    if (typeof visit === "number") this.#left.delete(visit);
+  }
 }

@@ -17,8 +17,8 @@ import { Fault } from "../../protocol/check.ts";
 /** What may cross, in either direction. Bytes are copied. */
 export type SyncValue = undefined | boolean | number | string | Uint8Array;
 
-/** Longest call and longest answer, names and bytes together. A ledger entry could not hold more. */
-export const SYNC_BYTES_MAX = 32 * 1024 * 1024;
+/** Longest call and longest answer. Copying one takes the main thread some milliseconds, no more. */
+export const SYNC_BYTES_MAX = 8 * 1024 * 1024;
 const ARGUMENTS_MAX = 8;
 const NAME_CHARS_MAX = 64;
 

@@ -196,6 +196,34 @@ describe("ccf.kv", () => {
     expect(tx.writes().get(INFO)?.size).toBe(2);
   });
 
+  test("a table of any size is visited as it was when the visit began", async () => {
+    const large = new Store();
+    const row = (n: number) => [`key ${String(n).padStart(2, "0")}`, Buffer.alloc(1 << 20, n)] as const;
+    large.apply(1, new Map([[INFO, new Map(Array.from({ length: 40 }, (_, n) => row(n)))]]));
+    const visit = `const seen = [];
+      ccf.kv["${INFO}"].forEach((v, k, map) => {
+        seen.push(new Uint8Array(v)[0] + v.byteLength);
+        map.clear();
+      });
+      return [seen.length, seen.every((each, i) => each === i + (1 << 20)), ccf.kv["${INFO}"].size];`;
+    expect(await value(visit, "apply", new Tx(large))).toEqual([40, true, 0]);
+  });
+
+  test("visits may be nested and given up, but not without bound", async () => {
+    expect(
+      await value(`let n = 0; const map = ccf.kv["${INFO}"];
+        for (let i = 0; i < 100; i++) try { map.forEach(() => { throw 1; }); } catch { n++; }
+        map.forEach(() => map.forEach(() => n++));
+        return n`),
+    ).toBe(104);
+    expect(await reason(`(function f() { ccf.kv["${INFO}"].forEach(f); })()`)).toBe(
+      "RangeError: too many tables are being visited at once",
+    );
+    const serve = serveGuest("ballot", new Tx(store), {} as Operations);
+    expect(() => serve("kv.page", [1])).toThrow("no table is being visited");
+    expect(() => serve("kv.page", ["x"])).toThrow(GuestError);
+  });
+
   test("an error in a callback ends the iteration and reaches the script", async () => {
     expect(await reason(`ccf.kv["${INFO}"].forEach(() => { throw new RangeError("stop"); })`)).toBe("RangeError: stop");
   });
