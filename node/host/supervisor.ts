@@ -175,8 +175,7 @@ class Supervisor implements Host {
     record.on("error", (error) => this.#log("warn", `the boundary cannot be recorded: ${error.message}`));
     this.#closers.push(() => new Promise<void>((resolve) => record.end(resolve)));
     this.#log("warn", `every byte that crosses the boundary is recorded in ${file}`);
-    // A frame's memory is used again once it is sent.
-    return (bytes) => void record.write(Buffer.from(bytes));
+    return (bytes) => void record.write(bytes);
   }
 
   async #openLedger(): Promise<LedgerStore> {

@@ -137,9 +137,7 @@ test("a node starts, writes its files, stops when asked to, and leaves a closed 
 
   host.child.kill("SIGTERM");
   expect(await host.ended).toBe(0);
-  const entries: Uint8Array[] = [];
-  for await (const entry of readStoredLedger(place.at("ledger"))) entries.push(entry);
-  expect(entries).toHaveLength(2);
+  expect(await storedEntries(place)).toBe(2);
   expect(isAlive(status.enclave_pid)).toBe(false);
 
   const boundary = readFileSync(place.at("boundary"), "latin1");
@@ -191,14 +189,15 @@ test("Ctrl-C twice ends it at once, with an enclave that hangs", async () => {
   expect(await host.ended).toBe(143);
 });
 
-test("the enclave ends when its host is killed", async () => {
-  const place = node("behaves");
+test("when the host is killed the enclave ends, and what was durable is there", async () => {
+  const place = node("stores");
   const host = start(place.file);
-  await host.says("is up");
+  await host.says("read back 2 entries");
   const { enclave_pid } = JSON.parse(readFileSync(place.at("status.json"), "utf8"));
   host.child.kill("SIGKILL");
   await host.ended;
   while (isAlive(enclave_pid)) await setTimeout(POLL_MS);
+  expect(await storedEntries(place)).toBe(2);
 });
 
 test("the host ends when its enclave is killed, and says so", async () => {
@@ -327,6 +326,12 @@ function edit(directory: string, from: string | RegExp, to: string): void {
   const changed = text.replace(from, to);
   expect(changed).not.toBe(text);
   writeFileSync(file, changed);
+}
+
+async function storedEntries(place: Node): Promise<number> {
+  let entries = 0;
+  for await (const _ of readStoredLedger(place.at("ledger"))) entries++;
+  return entries;
 }
 
 function isAlive(pid: number): boolean {

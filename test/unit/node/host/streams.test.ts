@@ -105,6 +105,24 @@ test("an answer larger than the window arrives whole although the enclave destro
   await until(() => v.host.size === 0 && v.enclave.size === 0);
 });
 
+test("an answer reaches a client that is still sending what nobody reads", async () => {
+  const v = validator();
+  const client = await accept(v);
+  client.write(Buffer.alloc(16 * 1024 * 1024));
+  await until(() => v.opened.length === 1);
+  for (let i = 0; i < 100; i++) await turn();
+  const stream = v.opened[0]![1];
+  stream.end("too large");
+  stream.once("finish", () => stream.destroy());
+  const answer = readAll(client);
+  let broken: Error | undefined;
+  client.on("error", (error) => (broken = error));
+  expect(String(await answer)).toBe("too large");
+  await until(() => v.host.size === 0);
+  client.destroy();
+  expect(broken).toBeUndefined();
+});
+
 test("destroying a stream without an end breaks the client's connection", async () => {
   const v = validator();
   const client = await accept(v);
