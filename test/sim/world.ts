@@ -74,8 +74,11 @@ type Happening =
 
 type Chance = "client" | "partition" | "crash" | "reconfigure" | "nominate" | "replay" | "pause";
 
-/** Virtual time for agreement after healing, in election timeouts. */
+/** Virtual time for agreement after healing: some elections, and a round trip for every entry that may have to be sent. */
 const HEALING_ELECTIONS_MAX = 60;
+const CATCH_UP_MS_PER_ENTRY = 5;
+/** Clients are refused beyond this many uncommitted entries, as the real primary does. */
+const UNCOMMITTED_MAX = 2000;
 const UNSIGNED_MAX = 20;
 const OLD_PACKETS_MAX = 64;
 
@@ -357,7 +360,7 @@ class World implements Surroundings {
 
   #write(): void {
     const leader = this.#anyLeader();
-    if (leader === undefined) return;
+    if (leader === undefined || leader.log.length - leader.commit > UNCOMMITTED_MAX) return;
     const count = 1 + (this.#prng.below(4) === 0 ? this.#prng.below(20) : 0);
     const news: NewEntry[] = [];
     for (let i = 0; i < count; i++) news.push({ text: `write ${++this.#texts}`, size: 60 + this.#prng.below(400) });
@@ -433,7 +436,9 @@ class World implements Surroundings {
     this.#cut.clear();
     this.#pausedUntil.clear();
     this.#log(() => "heal");
-    const deadline = this.#time.now + HEALING_ELECTIONS_MAX * this.#swarm.electionTimeoutMs;
+    const longest = Math.max(...[...this.#nodes.values()].map(({ log }) => log.length));
+    const deadline =
+      this.#time.now + HEALING_ELECTIONS_MAX * this.#swarm.electionTimeoutMs + CATCH_UP_MS_PER_ENTRY * longest;
     this.#until(deadline, "agreement", () => this.#agreed());
     const writer = this.#newestLeader();
     const seqno = (writer?.log.length ?? 0) + 1;
