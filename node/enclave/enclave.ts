@@ -420,6 +420,7 @@ const GATES = [TABLES.nodeCertificates.name, TABLES.serviceInfo.name];
 /** Entry bytes per append message: a group commit of a few hundred small writes fits one. */
 const APPEND_BYTES_MAX = 128 * 1024;
 
+const NAME_CHARS_MAX = 128;
 const configChecker = Compile(EnclaveConfig);
 
 export type ConfigFault = { code: "ConfigInvalid" };
@@ -431,7 +432,15 @@ function readConfig(text: string): EnclaveConfig {
   } catch {
     throw new Fault<ConfigFault>({ code: "ConfigInvalid" }, "the host's configuration is not JSON");
   }
-  if (configChecker.Check(value)) return value;
+  if (configChecker.Check(value)) {
+    // typebox does not look at the length of a record's keys.
+    const long = Object.keys(value.rpc_interfaces).find((name) => name.length === 0 || name.length > NAME_CHARS_MAX);
+    if (long === undefined) return value;
+    throw new Fault<ConfigFault>(
+      { code: "ConfigInvalid" },
+      `an interface's name has 1 to ${NAME_CHARS_MAX} characters`,
+    );
+  }
   const [first] = configChecker.Errors(value);
   throw new Fault<ConfigFault>(
     { code: "ConfigInvalid" },

@@ -11,13 +11,30 @@ import type { HostLedger } from "./replica.ts";
 type ToHost = MessageOf<typeof toHost>;
 type Range = Extract<MessageOf<typeof toEnclave>, { kind: "ledgerRange" }>;
 
+/** Parts in which a large append crosses: an entry of the largest size still fits a frame beside its own message. */
+const PART_BYTES_MAX = 8 * 1024 * 1024;
+const PART_ENTRIES_MAX = 16_384;
+
 export type HostLedgerPort = HostLedger & Readonly<{ answered(message: Range): void }>;
 
 export function hostLedger(send: (message: ToHost) => void): HostLedgerPort {
   const reads = new Map<number, (entries: readonly Uint8Array[]) => void>();
   let lastRequest = 0;
   return {
-    append: (op, first, entries) => send({ kind: "ledgerAppend", op, first, entries: [...entries] }),
+    append(op, first, entries) {
+      let from = 0;
+      let sizeBytes = 0;
+      for (const [index, entry] of entries.entries()) {
+        if (index > from && (sizeBytes + entry.length > PART_BYTES_MAX || index - from === PART_ENTRIES_MAX)) {
+          // Only the last part ends the operation; a report about the one before it says nothing new.
+          send({ kind: "ledgerAppend", op: op - 1, first: first + from, entries: entries.slice(from, index) });
+          from = index;
+          sizeBytes = 0;
+        }
+        sizeBytes += entry.length;
+      }
+      send({ kind: "ledgerAppend", op, first: first + from, entries: entries.slice(from) });
+    },
     truncate: (op, after) => send({ kind: "ledgerTruncate", op, after }),
     commit: (seqno) => send({ kind: "ledgerCommit", seqno }),
     read(first, last) {
