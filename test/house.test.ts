@@ -29,7 +29,7 @@ const PLAN: Readonly<Record<string, Row>> = {
   cli: {
     may: ["cli/commands", "cli/client", "cli/terminal"],
     packages: { commander: "parses the command line" },
-    node: ["fs", "url", "path", "process"],
+    node: ["crypto", "fs", "path", "url"],
   },
   "cli/commands": {
     may: [
@@ -182,9 +182,7 @@ const PLAN: Readonly<Record<string, Row>> = {
     packages: {
       libp2p: "streams between hosts",
       "@libp2p/tcp": "its transport",
-      "@libp2p/identify": "protocol negotiation",
       "@libp2p/crypto": "an ephemeral host identity",
-      "@libp2p/peer-id": "peer ids as text",
       "@libp2p/interface": "types",
       "@chainsafe/libp2p-noise": "its encryption",
       "@chainsafe/libp2p-yamux": "its multiplexer",
