@@ -112,15 +112,15 @@ export class Membership {
   }
 
   /**
-   * False for nodes that are retired for good. A node that this one has never heard of may talk to it: whoever is behind
-   * does not know the newest nodes yet, and may be needed by them. It has shown a certificate of the service and evidence.
+   * False for nodes that are retired for good. Any other may talk to this one, also if its row says Pending or there is
+   * none: whoever is behind, as a joiner that reads the ledger from its beginning, does not know yet that the service has
+   * trusted it since, and may need it to learn that. It has shown evidence, and a certificate that the service gives to
+   * nodes it trusts.
    */
   isPeer(node: NodeId): boolean {
     if (this.ledger.departed.has(node)) return false;
     const info = open(this.replica.read(), TABLES.nodeInfo).get(node);
-    return (
-      info === undefined || info.status === "Trusted" || (info.status === "Retired" && info.retired_committed !== true)
-    );
+    return info?.status !== "Retired" || info.retired_committed !== true;
   }
 
   /** A pending node has no right to sign; a retired one may still have to, until its retirement is committed. */
