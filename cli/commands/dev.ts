@@ -8,10 +8,10 @@ import type { Session } from "../client/session.ts";
 import { story } from "../demo/story.ts";
 import { prepareDirectory } from "../dev/directory.ts";
 import { DEV_DIRECTORY } from "../dev/layout.ts";
-import { DevNetwork, type NetworkOptions } from "../dev/network.ts";
+import { DevNetwork, type NetworkOptions, namesOf } from "../dev/network.ts";
 import { requireFree } from "../dev/ports.ts";
 import { showNetwork } from "../dev/summary.ts";
-import { buildAll } from "../enclave-package/build.ts";
+import { type BuildReport, buildAll } from "../enclave-package/build.ts";
 import { CliError } from "../terminal/errors.ts";
 import { EXIT } from "../terminal/exit-codes.ts";
 import { packageRoot } from "../terminal/package-root.ts";
@@ -69,18 +69,16 @@ async function dev(session: Session, _: readonly string[], options: Options): Pr
   output.say(
     `${output.paint("bold", "camerata")} · platform ${output.paint("yellow", "virtual: NOT confidential, for development only")}`,
   );
-  if (options.build) {
-    const step = output.step("enclave package");
-    const { properties, built } = await buildAll({ root });
-    step.done(
-      `enclave ${properties.unique_id.slice(0, 12)}… ${built.includes("enclave") ? "built and measured" : "is up to date"}`,
-    );
-  }
-
   const network = new DevNetwork(
     { ...options, directory: options.dir, users: options.demo === true ? 0 : options.users },
     output,
   );
+  const making = output.step("enclave package and keys");
+  const [report] = await Promise.all([options.build ? buildAll({ root }) : undefined, network.createKeys()]);
+  const enclave =
+    report === undefined ? "" : ` · enclave ${report.properties.unique_id.slice(0, 12)}… ${builtOrNot(report)}`;
+  making.done(`keys for ${namesOf([...network.members, ...network.users])}${enclave}`);
+
   const stopped = untilSignal(() => network.kill());
   let failed: unknown;
   try {
@@ -94,6 +92,10 @@ async function dev(session: Session, _: readonly string[], options: Options): Pr
   stopping.done(`stopped; state is kept in ${options.dir}`);
   stopped.forget();
   if (failed !== undefined) throw failed;
+}
+
+function builtOrNot({ built }: BuildReport): string {
+  return built.includes("enclave") ? "built and measured" : "up to date";
 }
 
 async function run(network: DevNetwork, session: Session, options: Options): Promise<void> {

@@ -84,16 +84,19 @@ export class DevNetwork {
     return this.#failed.promise;
   }
 
-  /** From nothing to an open service with every node trusted and `ready.json` written. */
-  async start(): Promise<void> {
-    const { nodes, members, users, directory } = this.options;
+  /** Makes the keys of members and users. Before `start`. */
+  async createKeys(): Promise<void> {
+    const { members, users, directory } = this.options;
     mkdirSync(directory, { recursive: true });
-
-    const keys = this.#output.step("keys and certificates");
     const now = new Date();
     const names = Array.from({ length: members }, (_, index) => `member${index}`);
     this.members.push(...(await Promise.all(names.map((name) => createMember(directory, name, now)))));
-    keys.done(`keys for ${names.join(", ")}`);
+    for (let index = 0; index < users; index++) this.users.push(createUser(directory, `user${index}`, now));
+  }
+
+  /** From keys to an open service with every node trusted and `ready.json` written. */
+  async start(): Promise<void> {
+    const { nodes, members } = this.options;
 
     const founding = this.#output.step("node 0 founds the service");
     await this.#found();
@@ -101,14 +104,14 @@ export class DevNetwork {
 
     const opening = this.#output.step("members acknowledge and open the service");
     await this.#open();
-    opening.done(`service open · ${members} members acknowledged and voted`);
+    const admitted = this.users.length === 0 ? "" : ` · ${namesOf(this.users)} admitted`;
+    opening.done(`service open · ${members} members acknowledged and voted${admitted}`);
 
     if (nodes > 1) {
       const joining = this.#output.step("nodes attest each other and join");
       const { voters } = await this.#joinAll();
       joining.done(`${nodes} nodes attested each other · trusted by ${namesOf(voters)}`);
     }
-    if (users > 0) await this.addUsers(Array.from({ length: users }, (_, index) => `user${index}`));
     await this.writeReady();
     for (const node of this.nodes) this.#watch(node);
   }
@@ -117,8 +120,7 @@ export class DevNetwork {
   async addUsers(names: readonly string[]): Promise<Decision> {
     const step = this.#output.step(`users ${names.join(", ")}`);
     const users = names.map((name) => createUser(this.directory, name, new Date()));
-    const actions = users.map((user) => ({ name: "set_user", args: { cert: user.certificatePem } }));
-    const decision = await this.decide(actions);
+    const decision = await this.decide(users.map(admission));
     this.users.push(...users);
     step.done(
       `${names.join(", ")} admitted · proposal ${short(decision.proposal.proposalId)}, votes of ${namesOf(decision.voters)}`,
@@ -230,7 +232,10 @@ export class DevNetwork {
     // One after the other: each acknowledgement is a transaction on the same tables.
     for (const member of this.members) await acknowledge(client, signerOf(member));
     const { service_certificate: identity } = await client.get<{ service_certificate: string }>("/node/network");
-    await this.decide([{ name: "transition_service_to_open", args: { next_service_identity: identity } }]);
+    await this.decide([
+      ...this.users.map(admission),
+      { name: "transition_service_to_open", args: { next_service_identity: identity } },
+    ]);
   }
 
   async #joinAll(): Promise<Decision> {
@@ -353,6 +358,10 @@ export class DevNetwork {
       }
     }
   }
+}
+
+function admission(user: Identity): Action {
+  return { name: "set_user", args: { cert: user.certificatePem } };
 }
 
 /** The result, or undefined where nobody answered or the answer was no. */
