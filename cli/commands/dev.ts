@@ -75,9 +75,9 @@ async function dev(session: Session, _: readonly string[], options: Options): Pr
   );
   const making = output.step("enclave package and keys");
   const [report] = await Promise.all([options.build ? buildAll({ root }) : undefined, network.createKeys()]);
-  const enclave =
-    report === undefined ? "" : ` · enclave ${report.properties.unique_id.slice(0, 12)}… ${builtOrNot(report)}`;
-  making.done(`keys for ${namesOf([...network.members, ...network.users])}${enclave}`);
+  const enclave = report === undefined ? "" : ` · enclave ${short(report.properties.unique_id)} ${builtOrNot(report)}`;
+  const { members, users } = network;
+  making.done(`keys for ${members.length} members, ${users.length} users${enclave}`);
 
   const stopped = untilSignal(() => network.kill());
   let failed: unknown;

@@ -104,7 +104,7 @@ export class DevNetwork {
 
     const opening = this.#output.step("members acknowledge and open the service");
     await this.#open();
-    const admitted = this.users.length === 0 ? "" : ` · ${namesOf(this.users)} admitted`;
+    const admitted = this.users.length === 0 ? "" : ` · users ${namesOf(this.users)}`;
     opening.done(`service open · ${members} members acknowledged and voted${admitted}`);
 
     if (nodes > 1) {
