@@ -8,7 +8,7 @@ import type { Session } from "../client/session.ts";
 import { story } from "../demo/story.ts";
 import { prepareDirectory } from "../dev/directory.ts";
 import { DEV_DIRECTORY } from "../dev/layout.ts";
-import { DevNetwork, type NetworkOptions, namesOf } from "../dev/network.ts";
+import { DevNetwork, type NetworkOptions, short } from "../dev/network.ts";
 import { requireFree } from "../dev/ports.ts";
 import { showNetwork } from "../dev/summary.ts";
 import { type BuildReport, buildAll } from "../enclave-package/build.ts";
