@@ -21,19 +21,20 @@ export function hostLedger(send: (message: ToHost) => void): HostLedgerPort {
   const reads = new Map<number, (entries: readonly Uint8Array[]) => void>();
   let lastRequest = 0;
   return {
-    append(op, first, entries) {
+    append(op, first, entries, urgent) {
       let from = 0;
       let sizeBytes = 0;
       for (const [index, entry] of entries.entries()) {
         if (index > from && (sizeBytes + entry.length > PART_BYTES_MAX || index - from === PART_ENTRIES_MAX)) {
           // Only the last part ends the operation; a report about the one before it says nothing new.
-          send({ kind: "ledgerAppend", op: op - 1, first: first + from, entries: entries.slice(from, index) });
+          const part = entries.slice(from, index);
+          send({ kind: "ledgerAppend", op: op - 1, first: first + from, urgent, entries: part });
           from = index;
           sizeBytes = 0;
         }
         sizeBytes += entry.length;
       }
-      send({ kind: "ledgerAppend", op, first: first + from, entries: entries.slice(from) });
+      send({ kind: "ledgerAppend", op, first: first + from, urgent, entries: entries.slice(from) });
     },
     truncate: (op, after) => send({ kind: "ledgerTruncate", op, after }),
     commit: (seqno) => send({ kind: "ledgerCommit", seqno }),

@@ -24,7 +24,8 @@ import { Outcomes } from "./outcomes.ts";
 
 /** The host's ledger, as the enclave may use it. */
 export interface HostLedger {
-  append(op: number, first: Seqno, entries: readonly Uint8Array[]): void;
+  /** What is not urgent may wait for the disk until something urgent follows. */
+  append(op: number, first: Seqno, entries: readonly Uint8Array[], urgent: boolean): void;
   truncate(op: number, after: Seqno): void;
   commit(seqno: Seqno): void;
   /** At least the first of the entries asked for. */
@@ -391,7 +392,10 @@ export class Replica {
     const entries = this.#parts.ledger.inMemory(first, last);
     if (entries.length !== last - first + 1)
       return this.#halt(`entries ${first} to ${last} are to be written but not here`);
-    this.#parts.host.append(op, first, entries);
+    // A leader's unsigned entries are of no use on the disk before their signature is there; whatever a backup receives,
+    // its leader waits for.
+    const urgent = this.#role !== "leader" || this.#parts.ledger.lastSignature >= first;
+    this.#parts.host.append(op, first, entries, urgent);
   }
 
   #rollback(op: number, to: Seqno): void {

@@ -11,14 +11,14 @@ function recorded() {
 test("an append that fits crosses whole", () => {
   const { sent, ledger } = recorded();
   const entries = [Buffer.alloc(10, 1), Buffer.alloc(20, 2)];
-  ledger.append(7, 5, entries);
-  expect(sent).toEqual([{ kind: "ledgerAppend", op: 7, first: 5, entries }]);
+  ledger.append(7, 5, entries, true);
+  expect(sent).toEqual([{ kind: "ledgerAppend", op: 7, first: 5, urgent: true, entries }]);
 });
 
 test("a large append crosses in parts, of which only the last ends the operation", () => {
   const { sent, ledger } = recorded();
   const entries = Array.from({ length: 9 }, (_, i) => Buffer.alloc(3 * 1024 * 1024, i));
-  ledger.append(7, 100, entries);
+  ledger.append(7, 100, entries, false);
   const parts = sent.flatMap((message) => (message.kind === "ledgerAppend" ? [message] : []));
   expect(parts.map(({ op }) => op)).toEqual([6, 6, 6, 6, 7]);
   expect(parts.flatMap((part) => part.entries.map((entry, i) => [part.first + i, entry[0]]))).toEqual(
