@@ -8,7 +8,7 @@
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { build, type Plugin } from "esbuild";
+import type { Plugin } from "esbuild";
 
 export type Bundle = Readonly<{
   text: string;
@@ -38,7 +38,7 @@ const BANNER =
 
 export async function bundle(parts: BundleParts): Promise<Bundle> {
   const inputs = new Set<string>();
-  const result = await build({
+  const result = await (await esbuild()).build({
     ...common(parts),
     format: "esm",
     banner: { js: BANNER },
@@ -52,7 +52,7 @@ export async function bundle(parts: BundleParts): Promise<Bundle> {
 
 /** The guest worker as CommonJS text, which is what `new Worker(text, { eval: true })` runs. */
 export async function bundleGuestWorker(root: string, modules: readonly string[]): Promise<Bundle> {
-  const result = await build({
+  const result = await (await esbuild()).build({
     ...common({ root, modules }),
     format: "cjs",
     // The engine's loader for browsers is the one that opens no file; it gets its module handed in.
@@ -117,4 +117,9 @@ function guestText(parts: BundleParts, inputs: Set<string>): Plugin {
 function inputsOf(result: { metafile: { inputs: Record<string, unknown> } }): string[] {
   // Names with a colon or brackets are not files: the entry text and the guest's.
   return Object.keys(result.metafile.inputs).filter((name) => !/[<:]/.test(name) && name !== "program.ts");
+}
+
+/** Loaded when something is built and not before: where a package only runs, it is not installed. */
+function esbuild() {
+  return import("esbuild");
 }
