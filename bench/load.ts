@@ -82,6 +82,7 @@ export async function drive(target: Target, parts: LoadParts): Promise<Result> {
   };
 
   await target.open(clients);
+  if (operation === "read") await fill(target, clients, message);
   for (let client = 0; client < clients; client++) next(client);
   await pause(warmSeconds * 1000);
   const serversBefore = cpuSeconds(target.pids);
@@ -112,6 +113,25 @@ export async function drive(target: Target, parts: LoadParts): Promise<Result> {
     errors,
     firstError,
   };
+}
+
+/** What was written last by `fill`, by target: a read of a record that is not there measures nothing. */
+const filled = new WeakMap<Target, string>();
+
+/** Writes every id once. */
+async function fill(target: Target, clients: number, message: string): Promise<void> {
+  if (filled.get(target) === message) return;
+  let next = 0;
+  const writer = async (client: number): Promise<void> => {
+    while (next < KEYSPACE) {
+      const id = next++;
+      await new Promise<void>((resolve, reject) =>
+        target.write(client, id, message, (error) => (error === undefined ? resolve() : reject(error))),
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: clients }, (_, client) => writer(client)));
+  filled.set(target, message);
 }
 
 /** The middle run by rate: its figures belong together, unlike medians taken column by column. */
