@@ -12,7 +12,7 @@ import type { ServiceClient } from "../../governance/member/client.ts";
 import { createProposal } from "../../governance/member/voting.ts";
 import type { Identity } from "../client/context.ts";
 import { clientOf, isRefusal, sendAccepted, signerOf } from "../client/session.ts";
-import { type DevNetwork, namesOf, short } from "../dev/network.ts";
+import { type DevNetwork, short } from "../dev/network.ts";
 import { showNetwork } from "../dev/summary.ts";
 import { CliError } from "../terminal/errors.ts";
 import { EXIT } from "../terminal/exit-codes.ts";
@@ -29,7 +29,7 @@ type Written = Readonly<{ txIds: readonly string[]; latenciesMs: readonly number
 /** @param startedMs when the network began to start, on the clock of `performance.now()`. */
 export async function story(network: DevNetwork, output: Output, startedMs: number): Promise<void> {
   output.say(`\n${output.paint("bold", "A user is admitted")}`);
-  const admission = await network.addUsers(["user0"]);
+  const admission = await network.addUser("user0");
   await network.writeReady();
   const user = network.users[0]!;
 
@@ -116,11 +116,9 @@ async function removeMember(network: DevNetwork, output: Output) {
   output.say(`\n${output.paint("bold", "A member loses the others' trust")}`);
   const outcast = network.members.at(-1)!;
   const remaining = network.members.slice(0, -1);
-  const removing = output.step(`the others vote on removing ${outcast.name}`);
-  const decision = await network.decide([{ name: "remove_member", args: { member_id: outcast.id } }]);
-  removing.done(
-    `${outcast.name} removed · proposal ${short(decision.proposal.proposalId)}, votes of ${namesOf(decision.voters)}`,
-  );
+  const decision = await network.decideAloud(`remove ${outcast.name}`, [
+    { name: "remove_member", args: { member_id: outcast.id } },
+  ]);
 
   const refusing = output.step(`${outcast.name} proposes to come back`);
   const again = [{ name: "set_member", args: { cert: outcast.certificatePem } }];

@@ -23,13 +23,19 @@ export type Decision = Readonly<{
   txId: string | undefined;
 }>;
 
-/** The first member proposes; members vote in order until the constitution accepts. @throws CliError if it does not */
+/**
+ * The first member proposes; members vote in order until the constitution accepts.
+ * @param proposed called between the two.
+ * @throws CliError if it is not accepted
+ */
 export async function decide(
   client: ServiceClient,
   members: readonly Identity[],
   actions: readonly Action[],
+  proposed: (proposal: Proposal) => void = () => undefined,
 ): Promise<Decision> {
   let { value: proposal, txId } = await createProposal(client, signerOf(members[0]!), actions);
+  proposed(proposal);
   const voters: Identity[] = [];
   for (const member of members) {
     if (proposal.proposalState !== "Open") break;

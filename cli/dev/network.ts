@@ -16,7 +16,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import type { ServiceClient } from "../../governance/member/client.ts";
 import type { Action } from "../../governance/member/request.ts";
-import { acknowledge } from "../../governance/member/voting.ts";
+import { acknowledge, type Proposal } from "../../governance/member/voting.ts";
 import { Fault } from "../../protocol/check.ts";
 import { spkiDigest } from "../../protocol/crypto/keys.ts";
 import type { NodeId } from "../../protocol/ids.ts";
@@ -116,22 +116,30 @@ export class DevNetwork {
     for (const node of this.nodes) this.#watch(node);
   }
 
-  /** Makes keys for users and has the members admit them. */
-  async addUsers(names: readonly string[]): Promise<Decision> {
-    const step = this.#output.step(`users ${names.join(", ")}`);
-    const users = names.map((name) => createUser(this.directory, name, new Date()));
-    const decision = await this.decide(users.map(admission));
-    this.users.push(...users);
-    step.done(
-      `${names.join(", ")} admitted · proposal ${short(decision.proposal.proposalId)}, votes of ${namesOf(decision.voters)}`,
-    );
+  /** Makes keys for a user and has the members admit it. */
+  async addUser(name: string): Promise<Decision> {
+    const user = createUser(this.directory, name, new Date());
+    const decision = await this.decideAloud(`admit ${name}`, [admission(user)]);
+    this.users.push(user);
+    return decision;
+  }
+
+  /** The members decide, and the steps are shown. @param what completes "proposes to". */
+  async decideAloud(what: string, actions: readonly Action[]): Promise<Decision> {
+    const proposer = this.members[0]!.name;
+    let step = this.#output.step(`${proposer} proposes to ${what}`);
+    const decision = await this.decide(actions, (proposal) => {
+      step.done(`${proposer} proposed to ${what} · proposal ${short(proposal.proposalId)}`);
+      step = this.#output.step("members vote");
+    });
+    step.done(`${namesOf(decision.voters)} voted for it · accepted by the constitution`);
     return decision;
   }
 
   /** The members decide; resolves when the decision is committed. */
-  async decide(actions: readonly Action[]): Promise<Decision> {
+  async decide(actions: readonly Action[], proposed?: (proposal: Proposal) => void): Promise<Decision> {
     const client = this.client();
-    const decision = await decide(client, this.members, actions);
+    const decision = await decide(client, this.members, actions, proposed);
     if (decision.txId !== undefined) await untilCommitted(client, decision.txId, REQUEST_MS);
     return decision;
   }
