@@ -63,11 +63,8 @@ export const toHost = direction({
   /** Finish sending and close; `abort` drops what is queued. */
   streamEnd: { stream: count(), abort: Type.Boolean() },
 
-  /**
-   * Append entries `first`, `first`+1, … in order; report `op` when they are fsynced. What is not `urgent` may wait until
-   * something urgent follows, so that unsigned entries and their signature cost one fsync and not two.
-   */
-  ledgerAppend: { op: count(), first: count(), urgent: Type.Boolean(), entries: list(bytes(ENTRY_BYTES_MAX), 65536) },
+  /** Append entries `first`, `first`+1, … in order; report `op` when they are fsynced. */
+  ledgerAppend: { op: count(), first: count(), entries: list(bytes(ENTRY_BYTES_MAX), 65536) },
   /** Remove every entry after `after`; report `op` likewise. */
   ledgerTruncate: { op: count(), after: count() },
   /** Everything up to `seqno` is committed: never truncate below. */

@@ -39,11 +39,8 @@ export type LedgerStoreParts = Readonly<{
 export interface LedgerStore {
   /** Seqno of the newest entry given, durable or not; 0 for an empty ledger. */
   last(): Seqno;
-  /**
-   * Adds entries `first`, `first` + 1, …; `first` must be `last() + 1`. What is not urgent (the default is
-   * that it is) goes to the disk with the next urgent operation, or a little later by itself.
-   */
-  append(op: number, first: Seqno, entries: readonly Uint8Array[], urgent?: boolean): void;
+  /** Adds entries `first`, `first` + 1, …; `first` must be `last() + 1`. */
+  append(op: number, first: Seqno, entries: readonly Uint8Array[]): void;
   /** Removes every entry after `after`, which must not be committed. */
   truncate(op: number, after: Seqno): void;
   /** Everything up to `seqno` is final. */
@@ -62,9 +59,6 @@ export const READ_ENTRIES_MAX = 4096;
 
 /** A stored value is closed at this size; smaller ones are cheaper to cut, larger ones cheaper to write. */
 const BLOB_BYTES_MAX = 512 * 1024;
-/** What is not urgent waits at most this long, and never more of it than this. */
-const LAZY_MS = 50;
-const LAZY_BYTES_MAX = 256 * 1024;
 const FORMAT = "camerata-ledger-1";
 const ENTRY_PREFIX = 0x65;
 const KEY_COMMIT = Buffer.from("c");
@@ -113,10 +107,6 @@ export class LevelLedgerStore implements LedgerStore {
   /** Operations given and operations on the disk, and who waits for the second to reach what the first was. */
   #given = 0;
   #done = 0;
-  /** Operations that are to be on the disk without waiting for more. */
-  #urgent = 0;
-  #lazyBytes = 0;
-  #lazyTimer: NodeJS.Timeout | undefined;
   #waiters: Array<{ upTo: number; resolve(): void }> = [];
   #writing: Promise<void> | undefined;
   #failed = false;
@@ -140,7 +130,7 @@ export class LevelLedgerStore implements LedgerStore {
     return this.#last;
   }
 
-  append(op: number, first: Seqno, entries: readonly Uint8Array[], urgent = true): void {
+  append(op: number, first: Seqno, entries: readonly Uint8Array[]): void {
     if (first !== this.#last + 1)
       return this.#fail({ code: "LedgerGap", seqno: first }, `entry ${first} was given after entry ${this.#last}`);
     for (const [i, entry] of entries.entries())
@@ -149,9 +139,7 @@ export class LevelLedgerStore implements LedgerStore {
     this.#last += entries.length;
     this.#queue.push({ kind: "append", op, first, entries });
     this.#given += 1;
-    for (const entry of entries) this.#lazyBytes += entry.length;
-    if (urgent || this.#lazyBytes >= LAZY_BYTES_MAX) this.#hurry();
-    else this.#lazyTimer ??= setTimeout(() => this.#hurry(), LAZY_MS);
+    this.#schedule();
   }
 
   truncate(op: number, after: Seqno): void {
@@ -163,7 +151,7 @@ export class LevelLedgerStore implements LedgerStore {
     this.#last = Math.min(this.#last, after);
     this.#queue.push({ kind: "truncate", op, after });
     this.#given += 1;
-    this.#hurry();
+    this.#schedule();
   }
 
   commit(seqno: Seqno): void {
@@ -216,7 +204,6 @@ export class LevelLedgerStore implements LedgerStore {
   /** Resolves when everything given until now is on the disk, or never will be. */
   #settled(): Promise<void> {
     if (this.#failed || this.#done === this.#given) return Promise.resolve();
-    this.#hurry();
     return new Promise((resolve) => this.#waiters.push({ upTo: this.#given, resolve }));
   }
 
@@ -225,22 +212,13 @@ export class LevelLedgerStore implements LedgerStore {
       this.#waiters.shift()!.resolve();
   }
 
-  /** Everything given until now goes to the disk. */
-  #hurry(): void {
-    clearTimeout(this.#lazyTimer);
-    this.#lazyTimer = undefined;
-    this.#lazyBytes = 0;
-    this.#urgent = this.#given;
-    this.#schedule();
-  }
-
   #schedule(): void {
     if (this.#writing !== undefined || this.#failed) return;
     this.#writing = this.#writeAll().then(
       () => {
         this.#writing = undefined;
         // Something may have been given between the end of the loop and this callback.
-        if (this.#done < this.#urgent) this.#schedule();
+        if (this.#queue.length > 0) this.#schedule();
       },
       (error: Error) => {
         this.#writing = undefined;
@@ -252,7 +230,7 @@ export class LevelLedgerStore implements LedgerStore {
   }
 
   async #writeAll(): Promise<void> {
-    while (this.#done < this.#urgent && !this.#failed) {
+    while (this.#queue.length > 0 && !this.#failed) {
       const cut = this.#queue.findIndex((operation) => operation.kind === "truncate");
       const operations = this.#queue.splice(0, cut === -1 ? this.#queue.length : Math.max(cut, 1));
       const head = operations[0]!;
@@ -298,7 +276,6 @@ export class LevelLedgerStore implements LedgerStore {
   #fail(detail: LedgerStoreFault, message: string): void {
     if (this.#failed) return;
     this.#failed = true;
-    clearTimeout(this.#lazyTimer);
     this.#queue = [];
     this.#release();
     this.#parts.onFault(new Fault<LedgerStoreFault>(detail, message));

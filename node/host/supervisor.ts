@@ -209,7 +209,7 @@ class Supervisor implements Host {
       case "streamEnd":
         return this.#receiveStream(message);
       case "ledgerAppend":
-        return store.append(message.op, message.first, message.entries, message.urgent);
+        return store.append(message.op, message.first, message.entries);
       case "ledgerTruncate":
         return store.truncate(message.op, message.after);
       case "ledgerCommit":

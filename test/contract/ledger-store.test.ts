@@ -82,17 +82,6 @@ describe.each(stores)("a ledger store %s", (_, make) => {
     expect(durable.at(-1)).toBe(200);
   });
 
-  test("what is not urgent becomes durable with what is, and by itself", async () => {
-    const { store, durableUpTo } = await open();
-    store.append(1, 1, [fakeEntry(10, 1)], false);
-    store.append(2, 2, [fakeEntry(10, 2)], true);
-    await durableUpTo(2);
-    store.append(3, 3, [fakeEntry(10, 3)], false);
-    await durableUpTo(3);
-    store.append(4, 4, [fakeEntry(10, 4)], false);
-    expect(await store.read(4, 4)).toEqual([fakeEntry(10, 4)]);
-  });
-
   test.each([0, 1, 2, 3, 4, 5])(
     "an operation given %i jobs after another became durable becomes durable too",
     async (jobs) => {

@@ -24,8 +24,9 @@ import { Outcomes } from "./outcomes.ts";
 
 /** The host's ledger, as the enclave may use it. */
 export interface HostLedger {
-  /** What is not urgent may wait for the disk until something urgent follows. */
+  /** What is not urgent may be held back until something urgent follows, or `flush`. */
   append(op: number, first: Seqno, entries: readonly Uint8Array[], urgent: boolean): void;
+  flush(): void;
   truncate(op: number, after: Seqno): void;
   commit(seqno: Seqno): void;
   /** At least the first of the entries asked for. */
@@ -430,7 +431,11 @@ export class Replica {
     this.#view = view;
     this.#leader = leader;
     // What this node ordered but the core has never seen dies with its leadership.
-    if (lost) this.#dropUncommitted(this.#parts.core.status().last);
+    if (lost) {
+      this.#dropUncommitted(this.#parts.core.status().last);
+      // What was held back for a signature of this node is now a backup's, and the new leader waits for it.
+      this.#parts.host.flush();
+    }
     if (role === "leader") {
       this.#mustSign = true;
       this.#signedAt = 0;

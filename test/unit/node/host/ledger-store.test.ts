@@ -119,23 +119,3 @@ test("an entry that does not name its own size is refused", async () => {
   expect((await promise).detail).toEqual({ code: "LedgerGap", seqno: 1 });
   await store.close();
 });
-
-test("an append that is not urgent costs no write of its own when an urgent one follows", async () => {
-  const durable: number[] = [];
-  const done = Promise.withResolvers<void>();
-  const store = await openLedgerStore(directory, {
-    ...ignore,
-    onDurable: (op) => {
-      durable.push(op);
-      if (op === 3) done.resolve();
-    },
-  });
-  store.append(1, 1, [fakeEntry(5, 1)], false);
-  await new Promise(setImmediate);
-  store.append(2, 2, [fakeEntry(5, 2)], false);
-  await new Promise(setImmediate);
-  store.append(3, 3, [fakeEntry(5, 3)]);
-  await done.promise;
-  expect(durable).toEqual([3]);
-  await store.close();
-});

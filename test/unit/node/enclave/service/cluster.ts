@@ -82,6 +82,10 @@ export class ArrayHost implements HostLedger {
     setImmediate(() => this.#durable(op));
   }
 
+  flush(): void {
+    // Nothing is held back here.
+  }
+
   truncate(op: number, after: Seqno): void {
     this.entries.length = after;
     setImmediate(() => this.#durable(op));
