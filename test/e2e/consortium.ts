@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { Compile } from "typebox/compile";
 import { keyFiles, nodesDirectory, Ready, readyFile, serviceCertificate } from "../../cli/dev/layout.ts";
 import { buildAll } from "../../cli/enclave-package/build.ts";
+import { readStoredLedger } from "../../node/host/ledger-store.ts";
 import { collect, exitOf, isAlive, type Run, type RunOptions, readIfThere, run, signal, until } from "./processes.ts";
 
 export type CurlAnswer = Readonly<{
@@ -36,11 +37,13 @@ export type ConsortiumOptions = Readonly<{
   nodes?: number;
   members?: number;
   users?: number;
+  /** A new one if absent. */
+  directory?: string;
   /** More arguments of `camerata dev`. */
   args?: readonly string[];
 }>;
 
-const root = join(import.meta.dirname, "..", "..");
+export const root = join(import.meta.dirname, "..", "..");
 /** The command line as it is published; from source it is four times slower to start. */
 const CLI = join(root, "dist", "cli.mjs");
 const BUILD_MS = 60_000;
@@ -135,7 +138,7 @@ export class Consortium {
   constructor(port: number, options: ConsortiumOptions) {
     this.port = port;
     this.nodeCount = options.nodes ?? 3;
-    this.directory = join(temporaryDirectory(), "dev");
+    this.directory = options.directory ?? join(temporaryDirectory(), "dev");
     const args = ["dev", "--no-build", "--port", `${port}`, "--dir", this.directory, "--nodes", `${this.nodeCount}`];
     for (const name of ["members", "users"] as const)
       if (options[name] !== undefined) args.push(`--${name}`, `${options[name]}`);
@@ -319,6 +322,13 @@ function isFree(port: number): Promise<boolean> {
     probe.once("error", () => resolve(false));
     probe.listen({ port, host: "127.0.0.1" }, () => probe.close(() => resolve(true)));
   });
+}
+
+/** The entries of a stopped node's store. */
+export async function storedEntries(store: string): Promise<Uint8Array[]> {
+  const entries: Uint8Array[] = [];
+  for await (const entry of readStoredLedger(store)) entries.push(entry);
+  return entries;
 }
 
 export const readPem = (path: string) => readFileSync(path, "utf8");

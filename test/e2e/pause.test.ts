@@ -53,6 +53,8 @@ test("a primary that slept: no fork, and what it accepted is committed or invali
   await load.stop();
   await expectKept(consortium, load, [0, 1, 2]);
 
+  const told = answers.map(({ answer }) => (answer === undefined ? "no answer" : `${answer.status}`));
+  console.info(`what a sleeping primary was asked came back as ${told.join(", ")}`);
   for (const { id, waited, answer } of answers) {
     // Its view was over before it could write: nobody may have been told that it is committed.
     if (waited) expect(answer?.status).not.toBe(200);
