@@ -108,9 +108,14 @@ export class DevNetwork {
     opening.done(`service open · ${members} members acknowledged and voted${admitted}`);
 
     if (nodes > 1) {
-      const joining = this.#output.step("nodes attest each other and join");
-      const { voters } = await this.#joinAll();
-      joining.done(`${nodes} nodes attested each other · trusted by ${namesOf(voters)}`);
+      const fresh = this.#launchOthers();
+      const names = `node${fresh.length > 1 ? "s" : ""} ${fresh.map((node) => node.process.index).join(", ")}`;
+      const asking = this.#output.step(`${names} and the service attest each other`);
+      await this.#pendingAll(fresh);
+      asking.done(`${names} and the service attested each other · Pending`);
+      const trusting = this.#output.step(`members decide whether to trust ${names}`);
+      const { voters } = await this.#trust(fresh);
+      trusting.done(`${names} trusted by ${namesOf(voters)} · taking part`);
     }
     await this.writeReady();
     for (const node of this.nodes) this.#watch(node);
@@ -246,19 +251,25 @@ export class DevNetwork {
     ]);
   }
 
-  async #joinAll(): Promise<Decision> {
-    const joiners = Array.from({ length: this.options.nodes - 1 }, (_, at) =>
-      this.#launch(at + 1, this.#joinCommand()),
-    );
-    const fresh = joiners.map((process) => ({ process, nodeId: "", joined: false }));
+  #launchOthers(): readonly DevNode[] {
+    const indices = Array.from({ length: this.options.nodes - 1 }, (_, at) => at + 1);
+    const fresh = indices.map((index) => ({
+      process: this.#launch(index, this.#joinCommand()),
+      nodeId: "",
+      joined: false,
+    }));
     this.nodes.push(...fresh);
-    return this.#trust(fresh);
+    return fresh;
   }
 
-  /** Waits until new nodes are Pending, has the members trust them, and waits until they take part. */
-  async #trust(fresh: readonly DevNode[]): Promise<Decision> {
+  /** Waits until new nodes wait for the members: by then both sides have verified each other's evidence. */
+  async #pendingAll(fresh: readonly DevNode[]): Promise<void> {
     for (const node of fresh)
       node.nodeId = await node.process.until("asking to join", JOIN_MS, () => this.#pending(node.process));
+  }
+
+  /** Has the members trust Pending nodes, and waits until these take part. */
+  async #trust(fresh: readonly DevNode[]): Promise<Decision> {
     const validFrom = new Date().toISOString();
     const decision = await this.decide(
       fresh.map((node) => ({
@@ -343,6 +354,7 @@ export class DevNetwork {
     };
     this.nodes[this.nodes.indexOf(old)] = fresh;
     this.#watch(fresh);
+    await this.#pendingAll([fresh]);
     await this.#trust([fresh]);
     await this.writeReady();
     await this.#forget(old.nodeId);
