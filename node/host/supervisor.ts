@@ -97,6 +97,9 @@ class Supervisor implements Host {
     const config = this.#config;
     const enclave = await openEnclavePackage(this.#parts.enclaveDirectory, this.#parts.runtime);
     this.#measurement = enclave.properties.unique_id;
+    // Before anything is opened: level's native code opens its files so that a child would inherit them.
+    const process = await startEnclave(enclave, this.#parts.runtime, (line) => this.#log("warn", line, "enclave"));
+    this.#enclave = process;
     this.#store = await this.#openLedger();
     const relay = await startRelay({
       listen: config.peerBindAddress,
@@ -118,8 +121,6 @@ class Supervisor implements Host {
     }
     this.#writeAddresses(listeners, relay);
 
-    const process = await startEnclave(enclave, this.#parts.runtime, (line) => this.#log("warn", line, "enclave"));
-    this.#enclave = process;
     void process.ended.then(({ code, signal }) => this.#enclaveEnded(code, signal));
     const observe = this.#boundaryRecorder();
     const port = openPort({
