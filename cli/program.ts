@@ -43,6 +43,7 @@ type Globals = SessionOptions & { output: Format; quiet?: boolean; verbose?: boo
 
 /** Runs one command line. @returns the exit code */
 export async function main(argv: readonly string[]): Promise<number> {
+  for (const stream of [process.stdout, process.stderr]) stream.off("error", onOutputError).on("error", onOutputError);
   const program = createProgram();
   const named = groupIn(argv);
   for (const [name, { description, load }] of Object.entries(GROUPS)) {
@@ -126,6 +127,11 @@ function report(error: unknown, argv: readonly string[]): number {
   const colour = process.stderr.isTTY && (process.env["NO_COLOR"] ?? "") === "" && !argv.includes("--no-color");
   process.stderr.write(`${errorLines(found, verbose, (text) => (colour ? `\u001b[31m${text}\u001b[39m` : text))}\n`);
   return found.parts.exit;
+}
+
+/** Who reads us may leave (`| head`). What runs goes on, and ends as it would: a network must not be left without its master. */
+function onOutputError(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE") throw error;
 }
 
 async function version(session: Session): Promise<void> {

@@ -63,10 +63,14 @@ export class NodeProcess {
       detached: true,
     });
     closeSync(log);
+    // Whatever ends this process ends its nodes; nobody would look after them.
+    const abandon = () => this.kill();
+    process.on("exit", abandon);
     this.exited = new Promise((resolve) => {
       this.#child.once("error", (error) => resolve(this.#ended(error.message)));
       this.#child.once("exit", (code, signal) => resolve(this.#ended(signal ?? `exit code ${code}`)));
     });
+    this.exited.then(() => process.off("exit", abandon));
   }
 
   get log(): string {
