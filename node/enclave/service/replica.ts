@@ -4,7 +4,8 @@
  * Every change of consensus state is one `step`; its effects are performed in order, here, before the next input. Entries
  * that this node orders as leader are given to the core once per turn of the event loop, so that a burst of requests
  * becomes one append, one disk write and one signature. Signing follows the load: whenever something is unsigned and no
- * signature is on its way to commit, sign; under load a signature then covers whatever arrived during the last round.
+ * signature is on its way to commit, sign (`signing-pace.ts` says how soon); under load a signature covers whatever arrived
+ * during the last round.
  *
  * An operation on the ledger is `stable` when the host says that it is on the disk and every signature in it verified.
  *
@@ -21,6 +22,7 @@ import { Tx, type TxFault } from "../kv/tx.ts";
 import type { Appended, Ledger, Signable } from "../ledger/ledger.ts";
 import { check, type SignatureKeys, type Signer, sign } from "../ledger/signing.ts";
 import { Outcomes } from "./outcomes.ts";
+import { SigningPace } from "./signing-pace.ts";
 
 /** The host's ledger, as the enclave may use it. */
 export interface HostLedger {
@@ -76,6 +78,7 @@ export class Replica {
   #signedAt: Seqno = 0;
   /** Milliseconds since something became unsigned. */
   #unsignedMs = 0;
+  readonly #pace = new SigningPace();
 
   /** Entries of the append being handled. */
   #incoming: { first: Seqno; entries: readonly Uint8Array[] } = { first: 0, entries: [] };
@@ -250,17 +253,18 @@ export class Replica {
     if (!this.isPrimary() || ledger.signaturePending || ledger.store.version === 0) return false;
     if (this.#mustSign) return true;
     if (ledger.unsigned === 0) return false;
-    return (
-      this.#signedAt <= ledger.store.committed ||
-      ledger.unsigned >= signatureTxCount ||
-      this.#unsignedMs >= signatureDelayMs
-    );
+    if (ledger.unsigned >= signatureTxCount || this.#unsignedMs >= signatureDelayMs) return true;
+    if (this.#signedAt > ledger.store.committed) return false;
+    const waitMs = this.#pace.gatherMs(ledger.unsigned, performance.now());
+    if (waitMs > 0) setTimeout(() => this.#scheduleFlush(), waitMs);
+    return waitMs === 0;
   }
 
   #sign(): void {
     const signer = this.#parts.signer();
     if (signer === undefined) return;
     const view = this.#view;
+    this.#pace.began(this.#parts.ledger.unsigned, performance.now());
     const signable = this.#parts.ledger.beginSignature();
     this.#mustSign = false;
     this.#unsignedMs = 0;
@@ -420,6 +424,7 @@ export class Replica {
   #commit(seqno: Seqno): void {
     this.#parts.ledger.commit(seqno);
     this.#parts.host.commit(seqno);
+    if (this.#signedAt > 0 && seqno >= this.#signedAt) this.#pace.committed(performance.now());
     this.#outcomes.settle(seqno, this.commitTxId().view, (at) => this.#parts.core.viewAt(at));
     this.#parts.onCommit(seqno);
     if (this.#signatureDue()) this.#scheduleFlush();
