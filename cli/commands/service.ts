@@ -41,7 +41,7 @@ async function status(session: Session): Promise<void> {
       confidential: version.camerata?.confidential === true ? "yes" : "NO: for development only",
       certificate: network.service_certificate,
     },
-    "identity",
+    "status",
   );
 }
 
