@@ -102,7 +102,7 @@ async function run(network: DevNetwork, session: Session, options: Options): Pro
   const { output } = session;
   const start = performance.now();
   await network.start();
-  if (options.demo === true) await story(network, output, start);
+  if (options.demo === true) await story(network, output, start, options.exit !== true);
   else await showNetwork(network, output);
   if (options.exit !== true) output.say(`\n${output.paint("dim", "Ctrl-C stops the network; its state is kept")}`);
 }

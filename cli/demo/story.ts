@@ -26,8 +26,11 @@ const REQUEST_MS = 10_000;
 
 type Written = Readonly<{ txIds: readonly string[]; latenciesMs: readonly number[]; elapsedMs: number }>;
 
-/** @param startedMs when the network began to start, on the clock of `performance.now()`. */
-export async function story(network: DevNetwork, output: Output, startedMs: number): Promise<void> {
+/**
+ * @param startedMs when the network began to start, on the clock of `performance.now()`.
+ * @param stays the network stays up after the story: there is something to try.
+ */
+export async function story(network: DevNetwork, output: Output, startedMs: number, stays: boolean): Promise<void> {
   output.say(`\n${output.paint("bold", "A user is admitted")}`);
   const admission = await network.addUser("user0");
   await network.writeReady();
@@ -65,7 +68,7 @@ export async function story(network: DevNetwork, output: Output, startedMs: numb
   row("service certificate", `${directory}/service_cert.pem`);
   row("user's certificate and key", `${directory}/user0_cert.pem · ${directory}/user0_privk.pem`);
   row("members' keys", network.members.map((member) => `${directory}/${member.name}_privk.pem`).join(" · "));
-  await showNetwork(network, output);
+  if (stays) await showNetwork(network, output);
 }
 
 async function writeAll(network: DevNetwork, user: Identity, records: readonly DemoRecord[]): Promise<Written> {

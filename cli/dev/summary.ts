@@ -7,7 +7,7 @@ import { relative } from "node:path";
 import type { Output } from "../terminal/output.ts";
 import type { DevNetwork } from "./network.ts";
 
-/** Prints addresses, keys and lines to copy. */
+/** Prints addresses, keys and lines to copy, for a network that stays up. */
 export async function showNetwork(network: DevNetwork, output: Output): Promise<void> {
   const primary = await network.primaryId();
   const row = (name: string, text: string) => output.say(`  ${output.paint("bold", name.padEnd(8))} ${text}`);
