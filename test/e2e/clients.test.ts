@@ -243,17 +243,31 @@ describe("connections that go nowhere", () => {
     expect(await ended(socket)).toMatch(/^HTTP\/1\.1 200 [\s\S]*\r\n\r\ntrue$/);
   });
 
-  test("hundreds of connections that come and go at once leave nothing behind", async () => {
+  test("over the soft cap clients are told that the node is busy; over the hard cap they are cut off", async () => {
     const before = await active();
-    const sockets = await Promise.all(Array.from({ length: 300 }, () => plain(primary)));
+    const metrics = await consortium.curl("nobody", consortium.url(primary, "/node/metrics"));
+    const { soft_cap, hard_cap } = (metrics.json() as Metrics).sessions.interfaces["primary_rpc_interface"]!;
+    const sockets = await Promise.all(Array.from({ length: soft_cap }, () => plain(primary)));
+    const busy = await consortium.curl("user0", privateUrl(primary, "?id=1"));
+    expect(busy.status).toBe(503);
+    expect(busy.error()).toBe("SessionCapExhausted");
+    sockets.push(...(await Promise.all(Array.from({ length: hard_cap - soft_cap }, () => plain(primary)))));
+    const cut = await consortium.curl("user0", privateUrl(primary, "?id=1"));
+    expect(cut.status).toBe(0);
+    expect(cut.exitCode).toBeGreaterThan(0);
     for (const socket of sockets) socket.resetAndDestroy();
     await until("their sessions are closed", 20_000, async () => (await active()) <= before);
   });
 });
 
+type Metrics = {
+  sessions: { active: number; interfaces: Record<string, { soft_cap: number; hard_cap: number }> };
+};
+
+/** Sessions of the primary; more than any node has while it is too busy to say. */
 async function active(): Promise<number> {
   const metrics = await consortium.curl("nobody", consortium.url(primary, "/node/metrics"));
-  return (metrics.json() as { sessions: { active: number } }).sessions.active;
+  return metrics.status === 200 ? (metrics.json() as Metrics).sessions.active : Number.POSITIVE_INFINITY;
 }
 
 describe("what openssl sees", () => {

@@ -279,7 +279,7 @@ export class Consortium {
 /** Runs curl; what it wrote, and what it saw. Redirects are followed only if `-L` is among the arguments. */
 export async function curl(args: readonly string[], options: RunOptions = {}): Promise<CurlAnswer> {
   const mark = "\ncamerata-e2e ";
-  const format = `${mark}{"status":%{http_code},"redirects":%{num_redirects},"headers":%{header_json}}`;
+  const format = `${mark}{"status":"%{http_code}","redirects":%{num_redirects},"headers":%{header_json}}`;
   const ran = await run(
     "curl",
     ["--silent", "--show-error", "--max-time", "40", "--write-out", format, ...args],
@@ -287,7 +287,7 @@ export async function curl(args: readonly string[], options: RunOptions = {}): P
   );
   const at = ran.stdout.lastIndexOf(mark);
   const seen = JSON.parse(ran.stdout.slice(at + mark.length)) as {
-    status: number;
+    status: string;
     redirects: number;
     headers: Record<string, string[]>;
   };
@@ -295,7 +295,7 @@ export async function curl(args: readonly string[], options: RunOptions = {}): P
   const body = ran.stdout.slice(0, at);
   return {
     exitCode: ran.code,
-    status: seen.status,
+    status: Number(seen.status),
     redirects: seen.redirects,
     headers,
     body,
