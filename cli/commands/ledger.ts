@@ -181,7 +181,7 @@ function verificationError(directory: string, error: unknown): unknown {
     return new CliError(
       {
         id: "E-LEDGER-STORE",
-        exit: EXIT.state,
+        exit: code === "LedgerMissing" ? EXIT.notFound : EXIT.state,
         headline: error.message,
         fix: "name the ledger directory of a node that is stopped",
       },
