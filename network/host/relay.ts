@@ -16,10 +16,11 @@ import type { Duplex } from "node:stream";
 import { noise } from "@chainsafe/libp2p-noise";
 import { yamux } from "@chainsafe/libp2p-yamux";
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys";
-import { tcp } from "@libp2p/tcp";
+
 import { type Multiaddr, multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p, type Libp2p } from "libp2p";
 import { Fault } from "../../protocol/check.ts";
+import { coalescingTcp } from "./coalescing-tcp.ts";
 import { type RelayStream, relayDuplex } from "./relay-duplex.ts";
 
 export type RelayFault = { code: "RelayAddressInvalid" | "RelayListenFailed"; address: string };
@@ -72,7 +73,7 @@ export async function startRelay(parts: RelayParts): Promise<Relay> {
     privateKey,
     start: false,
     addresses: { listen: [toMultiaddr(parts.listen).toString()] },
-    transports: [tcp({ dialOpts: options, listenOpts: options })],
+    transports: [coalescingTcp({ dialOpts: options, listenOpts: options })],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: WINDOW_BYTES_MAX } })],
     connectionGater: {
