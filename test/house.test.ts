@@ -43,11 +43,11 @@ const PLAN: Readonly<Record<string, Row>> = {
       ...PROTOCOL,
     ],
     packages: { commander: "declares the commands" },
-    node: ["fs", "fs/promises", "path", "crypto", "process", "timers/promises", "url"],
+    node: ["crypto", "fs", "path", "url"],
   },
   "cli/demo": {
     may: ["cli/dev", "cli/client", "cli/terminal", "governance/member", ...PROTOCOL],
-    node: ["fs", "path", "url"],
+    node: ["fs", "path"],
   },
   "cli/dev": {
     may: ["cli/client", "cli/enclave-package", "cli/terminal", "governance/member", "node/host", ...PROTOCOL],
@@ -57,12 +57,12 @@ const PLAN: Readonly<Record<string, Row>> = {
   "cli/client": {
     may: ["cli/terminal", "governance/member", ...PROTOCOL],
     packages: TYPEBOX,
-    node: ["crypto", "fs", "https", "os", "path", "timers/promises", "tls"],
+    node: ["crypto", "fs", "path", "timers/promises", "tls"],
   },
   "cli/enclave-package": {
     may: ["node/host", "node/boundary", ...PROTOCOL],
     packages: { ...TYPEBOX, esbuild: "bundles the enclave into one file" },
-    node: ["crypto", "fs", "fs/promises", "module", "path", "url", "os"],
+    node: ["crypto", "fs", "module", "path"],
   },
   "cli/terminal": { may: ["governance/member", "protocol"], node: ["fs", "path", "stream"] },
 
