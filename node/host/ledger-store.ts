@@ -15,10 +15,14 @@
  *
  * Untrusted.
  */
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Level } from "level";
 import { Fault } from "../../protocol/check.ts";
 import type { Seqno } from "../../protocol/ids.ts";
 import { decodeHeader, splitEntries } from "../../protocol/ledger/entry.ts";
+import { damageInLog } from "./level-log.ts";
 
 export type LedgerStoreFault =
   | { code: "LedgerLocked"; directory: string }
@@ -79,8 +83,18 @@ export async function openLedgerStore(directory: string, parts: LedgerStoreParts
   return store;
 }
 
-/** The entries of a stopped node's store, in order from the first. @throws Fault<LedgerStoreFault> */
+/**
+ * The entries of a stopped node's store, in order from the first. A store whose newest files are damaged is not opened,
+ * because level would cut it there and remove what is behind: it stays as it is, as evidence.
+ * @throws Fault<LedgerStoreFault>
+ */
 export async function* readStoredLedger(directory: string): AsyncGenerator<Uint8Array> {
+  const damage = damagedFile(directory);
+  if (damage !== undefined) throw await locate(directory, damage);
+  yield* storedEntries(directory);
+}
+
+async function* storedEntries(directory: string): AsyncGenerator<Uint8Array> {
   const database = await openDatabase(directory, false);
   try {
     let expected = 1;
@@ -345,6 +359,32 @@ function openFault(directory: string, error: Error): Fault<LedgerStoreFault> {
     `there is no readable ledger in ${directory}: ${cause?.message ?? error.message}`,
     { cause: error },
   );
+}
+
+/** What is wrong with a write-ahead log in the directory, in words; undefined if nothing is. */
+function damagedFile(directory: string): string | undefined {
+  if (!existsSync(directory)) return undefined;
+  for (const name of readdirSync(directory).filter((file) => file.endsWith(".log"))) {
+    const at = damageInLog(readFileSync(join(directory, name)));
+    if (at !== undefined) return `${name} is damaged at byte ${at}`;
+  }
+  return undefined;
+}
+
+/** Finds the first entry that a damaged log has cost, in a copy that may be opened. */
+async function locate(directory: string, damage: string): Promise<Fault<LedgerStoreFault>> {
+  const copy = mkdtempSync(join(tmpdir(), "ledger-"));
+  let seqno = 1;
+  try {
+    cpSync(directory, copy, { recursive: true });
+    for await (const _ of storedEntries(copy)) seqno += 1;
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    // What is left has a gap, or is no ledger any more: it ends before that.
+  } finally {
+    rmSync(copy, { recursive: true });
+  }
+  return damaged(seqno, `entries from ${seqno} on cannot be read: ${damage}. Nothing was changed`);
 }
 
 const ENTRY_RANGE = { gte: entryKey(0), lt: Buffer.from([ENTRY_PREFIX + 1]) };
