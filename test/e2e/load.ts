@@ -51,8 +51,11 @@ const REFUSALS = new Set([
 export class User {
   readonly #consortium: Consortium;
   readonly #agent: Agent;
+  readonly #timeoutMs: number;
 
-  constructor(consortium: Consortium) {
+  /** @param timeoutMs after which a node that says nothing is given up */
+  constructor(consortium: Consortium, timeoutMs = REQUEST_MS) {
+    this.#timeoutMs = timeoutMs;
     const { certificate, privateKey } = consortium.keys("user0");
     this.#consortium = consortium;
     this.#agent = new Agent({
@@ -74,7 +77,7 @@ export class User {
           port: this.#consortium.port + node,
           method,
           path,
-          timeout: REQUEST_MS,
+          timeout: this.#timeoutMs,
           headers: {
             ...(body !== undefined && { "content-type": "application/json" }),
             ...(wait && { "x-camerata-wait": "committed" }),

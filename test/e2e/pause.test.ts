@@ -16,6 +16,8 @@ beforeAll(async () => {
 afterAll(endAll);
 
 const ELECTION_MS = 30_000;
+/** Longer than the primary sleeps. */
+const ASLEEP_MS = 90_000;
 const PATH = "/app/log/private";
 const LARGE_BYTES = 900 * 1024;
 const POST = ["--header", "content-type: application/json", "--data"];
@@ -30,7 +32,7 @@ test("a primary that slept: no fork, and what it accepted is committed or invali
   await load.more(50);
 
   // Connections that are open before it falls asleep, so that their requests are the first thing it finds.
-  const users = Array.from({ length: 6 }, () => new User(consortium));
+  const users = Array.from({ length: 6 }, () => new User(consortium, ASLEEP_MS));
   for (const user of users) expect([200, 404]).toContain((await user.read(primary, 0)).status);
   signal(enclave, "SIGSTOP");
   const asleep = users.map((user, at) =>
