@@ -52,7 +52,7 @@ export const DEFAULTS = {
   chunkSize: "5MB",
   idleConnectionTimeout: "60s",
   // CCF: 10ms. Nothing here is timed finer than the message timeout, and an idle node costs what its ticks cost.
-  tickInterval: "20ms",
+  tickInterval: "50ms",
   // CCF: 1 day, after which a new service is down unless somebody renews in time; its own sandbox uses 90.
   initialValidityDays: 90,
   maximumValidityDays: 365,

@@ -109,6 +109,15 @@ export async function signSign1(parts: {
   return encodeSign1({ protectedBytes, payload: detached ? null : payload, signature });
 }
 
+/** The same, at once and on this thread. */
+export function signSign1Sync(parts: Parameters<typeof signSign1>[0]): Buffer {
+  const { key, headers, payload, detached = false } = parts;
+  const { algorithm, hash } = parametersFor(key);
+  const protectedBytes = encodeCbor(new Map([[COSE_HEADER.algorithm, algorithm], ...headers]));
+  const signature = cryptoSign(hash, toBeSigned(protectedBytes, payload), { key, dsaEncoding: "ieee-p1363" });
+  return encodeSign1({ protectedBytes, payload: detached ? null : payload, signature });
+}
+
 /** Signs what `toBeSigned` gives, in OpenSSL's thread pool. @returns r ‖ s. @throws Fault `CoseKeyUnsupported` */
 export function signToBeSigned(bytes: Uint8Array, key: KeyObject): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();

@@ -19,7 +19,15 @@ import type { KeyObject } from "node:crypto";
 import { fromBase64, fromUtf8, toBase64, utf8, view } from "../bytes.ts";
 import { Fault } from "../check.ts";
 import { type Cbor, type CborKey, isBytes, isMap } from "../crypto/cbor.ts";
-import { algorithmFor, COSE_HEADER, decodeSign1, type Sign1, signSign1, verifySign1 } from "../crypto/cose.ts";
+import {
+  algorithmFor,
+  COSE_HEADER,
+  decodeSign1,
+  type Sign1,
+  signSign1Sync,
+  verifySign1,
+  verifySign1Sync,
+} from "../crypto/cose.ts";
 import { spkiDigest } from "../crypto/keys.ts";
 import { formatTxId, isId, type NodeId, type Seqno, type TxId, type View } from "../ids.ts";
 
@@ -46,18 +54,18 @@ export type RawSignature = Readonly<{
   certificate?: string;
 }>;
 
-/**
- * Signs a root with the service key; the work is done in OpenSSL's thread pool.
- * @param parts.txId of the signature transaction. @param parts.issuedAt seconds since 1970.
- */
-export function ledgerSignature(parts: {
+/** What a ledger signature says. `txId` is that of the signature transaction, `issuedAt` seconds since 1970. */
+export type LedgerSignature = Readonly<{
   root: Uint8Array;
   txId: TxId;
   key: KeyObject;
   issuer: string;
   subject: string;
   issuedAt: number;
-}): Promise<Buffer> {
+}>;
+
+/** Signs a root with the service key, at once and on this thread. */
+export function ledgerSignature(parts: LedgerSignature): Buffer {
   const { root, txId, key, issuer, subject, issuedAt } = parts;
   const headers = new Map<CborKey, Cbor>([
     [COSE_HEADER.kid, utf8(spkiDigest(key))],
@@ -72,11 +80,11 @@ export function ledgerSignature(parts: {
     ],
     [CCF_CLAIMS, new Map([[TX_ID_CLAIM, formatTxId(txId)]])],
   ]);
-  return signSign1({ key, headers, payload: root, detached: true });
+  return signSign1Sync({ key, headers, payload: root, detached: true });
 }
 
 /**
- * Checks a ledger signature against the root it must be over.
+ * Checks a ledger signature against the root it must be over, in OpenSSL's thread pool.
  * @param txId of the signature transaction, where the caller knows it.
  * @returns what is wrong, or undefined. Never throws for what is in `cose`.
  */
@@ -86,6 +94,27 @@ export async function verifyLedgerSignature(
   servicePublicKey: KeyObject,
   txId?: TxId,
 ): Promise<string | undefined> {
+  const message = checkedMessage(cose, servicePublicKey, txId);
+  if (typeof message === "string") return message;
+  return (await verifySign1(message, servicePublicKey, root)) ? undefined : NOT_BY_THE_SERVICE;
+}
+
+/** The same, at once and on this thread. */
+export function verifyLedgerSignatureSync(
+  cose: Uint8Array,
+  root: Uint8Array,
+  servicePublicKey: KeyObject,
+  txId?: TxId,
+): string | undefined {
+  const message = checkedMessage(cose, servicePublicKey, txId);
+  if (typeof message === "string") return message;
+  return verifySign1Sync(message, servicePublicKey, root) ? undefined : NOT_BY_THE_SERVICE;
+}
+
+const NOT_BY_THE_SERVICE = "the service signature does not verify";
+
+/** The message of a ledger signature whose signature alone is still to be checked, or what is wrong with it. */
+function checkedMessage(cose: Uint8Array, servicePublicKey: KeyObject, txId: TxId | undefined): Sign1 | string {
   let message: Sign1;
   try {
     message = decodeSign1(cose);
@@ -99,8 +128,7 @@ export async function verifyLedgerSignature(
   const named = signatureTxId(message);
   if (txId !== undefined && named !== formatTxId(txId))
     return `the service signature is for transaction ${named ?? "(none)"}, not ${formatTxId(txId)}`;
-  if (!(await verifySign1(message, servicePublicKey, root))) return "the service signature does not verify";
-  return undefined;
+  return message;
 }
 
 /** What is wrong with the headers of a ledger signature or receipt by this key, or undefined. */

@@ -2,15 +2,17 @@
  * Signature transactions: made by the leader, checked by backups.
  *
  * Dual mode, as CCF 7.0's default: the node signs the Merkle root (ECDSA over the root as prehash), and the service
- * identity signs it in a COSE_Sign1. Both run in OpenSSL's thread pool, side by side.
+ * identity signs it in a COSE_Sign1. The leader makes the first in OpenSSL's thread pool while it makes the second itself:
+ * as soon as two threads could, with half of the wake-ups, each of which costs a good part of a signature. A backup has
+ * nothing better to do than to check both itself, while its host writes.
  *
  * Trusted.
  */
 import type { KeyObject } from "node:crypto";
 import { fromBase64, toBase64, toHex, ZERO_KEY } from "../../../protocol/bytes.ts";
-import { signRoot, verifyRoot } from "../../../protocol/crypto/keys.ts";
+import { signRoot, verifyRootSync } from "../../../protocol/crypto/keys.ts";
 import type { NodeId, View } from "../../../protocol/ids.ts";
-import { ledgerSignature, verifyLedgerSignature } from "../../../protocol/ledger/signature.ts";
+import { ledgerSignature, verifyLedgerSignatureSync } from "../../../protocol/ledger/signature.ts";
 import { keyText, type WriteSet } from "../../../protocol/ledger/write-set.ts";
 import { TABLES } from "../kv/tables.ts";
 import type { Signable } from "./ledger.ts";
@@ -31,17 +33,15 @@ const NO_NONCE = "0".repeat(64);
 /** What a signature transaction writes. */
 export async function sign(signable: Signable, view: View, by: Signer, nowMs: number): Promise<WriteSet> {
   const { seqno, root } = signable;
-  const [raw, cose] = await Promise.all([
-    signRoot(signable.preimage, by.nodeKey),
-    ledgerSignature({
-      root,
-      txId: { view, seqno },
-      key: by.serviceKey,
-      issuer: by.issuer,
-      subject: by.subject,
-      issuedAt: Math.floor(nowMs / 1000),
-    }),
-  ]);
+  const raw = signRoot(signable.preimage, by.nodeKey);
+  const cose = ledgerSignature({
+    root,
+    txId: { view, seqno },
+    key: by.serviceKey,
+    issuer: by.issuer,
+    subject: by.subject,
+    issuedAt: Math.floor(nowMs / 1000),
+  });
   const signature = TABLES.signatures.value.encode({
     cert: by.nodeCertificate,
     commit_seqno: 0,
@@ -51,7 +51,7 @@ export async function sign(signable: Signable, view: View, by: Signer, nowMs: nu
     root: toHex(root),
     seqno,
     view,
-    sig: toBase64(raw),
+    sig: toBase64(await raw),
   });
   return new Map([
     [TABLES.coseSignatures.name, row(TABLES.coseSignatures.value.encode(toBase64(cose)))],
@@ -71,12 +71,7 @@ export type SignatureKeys = Readonly<{
  * Checks both signatures of a received signature transaction against the tree of this node.
  * @returns what is wrong, or undefined.
  */
-export async function check(
-  signable: Signable,
-  view: View,
-  writes: WriteSet,
-  keys: SignatureKeys,
-): Promise<string | undefined> {
+export function check(signable: Signable, view: View, writes: WriteSet, keys: SignatureKeys): string | undefined {
   const raw = writes.get(TABLES.signatures.name)?.get(ONE_ROW);
   const cose = writes.get(TABLES.coseSignatures.name)?.get(ONE_ROW);
   if (raw === undefined || cose === undefined) return "a signature transaction carries a node and a service signature";
@@ -87,15 +82,10 @@ export async function check(
   const nodeKey = keys.nodeKey(signature.node);
   if (nodeKey === undefined) return `node ${signature.node} may not sign`;
 
-  const [nodeOk, serviceFault] = await Promise.all([
-    verifyRoot(signable.preimage, fromBase64(signature.sig), nodeKey),
-    verifyLedgerSignature(fromBase64(TABLES.coseSignatures.value.decode(cose)), signable.root, keys.serviceKey, {
-      view,
-      seqno: signable.seqno,
-    }),
-  ]);
-  if (!nodeOk) return `the signature of node ${signature.node} does not verify`;
-  return serviceFault;
+  if (!verifyRootSync(signable.preimage, fromBase64(signature.sig), nodeKey))
+    return `the signature of node ${signature.node} does not verify`;
+  const bytes = fromBase64(TABLES.coseSignatures.value.decode(cose));
+  return verifyLedgerSignatureSync(bytes, signable.root, keys.serviceKey, { view, seqno: signable.seqno });
 }
 
 function row(value: Uint8Array): ReadonlyMap<string, Uint8Array> {

@@ -372,18 +372,17 @@ export class Replica {
   #checkSignature(signable: Signable, view: View, writes: WriteSet): void {
     const checking = { operation: undefined as Operation | undefined };
     this.#checking.set(signable.seqno, checking);
-    check(signable, view, writes, this.#parts.signatureKeys).then(
-      (wrong) => {
-        // Rolled back meanwhile: whatever it was, it is gone.
-        if (this.#checking.get(signable.seqno) !== checking) return;
-        this.#checking.delete(signable.seqno);
-        // A leader's enclave is attested, so this is broken code or broken attestation, and no input to live with.
-        if (wrong !== undefined) return this.#halt(`signature ${view}.${signable.seqno} is not valid: ${wrong}`);
-        if (checking.operation !== undefined) checking.operation.unverified--;
-        this.#advanceStable();
-      },
-      (error: unknown) => this.#halt(`signature ${view}.${signable.seqno} cannot be checked: ${String(error)}`),
-    );
+    // After this turn's output: the host is writing the entry to its disk meanwhile.
+    setImmediate(() => {
+      // Rolled back meanwhile: whatever it was, it is gone.
+      if (this.#halted || this.#checking.get(signable.seqno) !== checking) return;
+      const wrong = check(signable, view, writes, this.#parts.signatureKeys);
+      this.#checking.delete(signable.seqno);
+      // A leader's enclave is attested, so this is broken code or broken attestation, and no input to live with.
+      if (wrong !== undefined) return this.#halt(`signature ${view}.${signable.seqno} is not valid: ${wrong}`);
+      if (checking.operation !== undefined) checking.operation.unverified--;
+      this.#advanceStable();
+    });
   }
 
   #persist(op: number, { first, last }: Range): void {

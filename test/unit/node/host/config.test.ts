@@ -77,7 +77,7 @@ test("a small configuration gets CCF's defaults, files read and units resolved",
       service_configuration: { recovery_threshold: 1, recent_cose_proposals_window_size: 100 },
     },
   });
-  expect(config).toMatchObject({ ledgerDirectory: DEFAULTS.ledgerDirectory, tickMs: 10, logFormat: "Text" });
+  expect(config).toMatchObject({ ledgerDirectory: DEFAULTS.ledgerDirectory, tickMs: 50, logFormat: "Text" });
   expect(config.files).toMatchObject({ nodeCertificate: "nodecert.pem", serviceCertificate: "service_cert.pem" });
 });
 

@@ -86,7 +86,7 @@ export class MadeLedger {
     const root = tree.root();
     const raw = await signRoot(tree.rootPreimage(), node.key);
     const txId = { view, seqno };
-    const cose = await ledgerSignature({ root, txId, key: service.key, issuer: "iss", subject: "sub", issuedAt: 1 });
+    const cose = ledgerSignature({ root, txId, key: service.key, issuer: "iss", subject: "sub", issuedAt: 1 });
     const row = { node: node.id, seqno, view, root: toHex(root), signature: raw, certificate: node.certificate };
     return {
       [MAPS.tree]: { [ROW]: tree.serialise(tree.flushed) },
