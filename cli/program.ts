@@ -37,7 +37,19 @@ const GROUPS: Readonly<Record<string, Group>> = {
 };
 
 /** Global options that take a value: needed to find the group before anything is parsed. */
-const VALUED = ["--context", "--url", "--ca", "--cert", "--key", "--keys", "--as", "--node", "--output", "-o", "--timeout"];
+const VALUED = [
+  "--context",
+  "--url",
+  "--ca",
+  "--cert",
+  "--key",
+  "--keys",
+  "--as",
+  "--node",
+  "--output",
+  "-o",
+  "--timeout",
+];
 
 type Globals = SessionOptions & { output: Format; quiet?: boolean; verbose?: boolean; color: boolean; timeout: number };
 
