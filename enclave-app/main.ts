@@ -20,7 +20,7 @@ import { createVirtualPlatform } from "../node/enclave/service/platform-virtual.
 import { Broken } from "../protocol/check.ts";
 import { EnclaveProperties } from "../protocol/enclave-properties.ts";
 import { loggingEndpoints } from "./apps/logging.ts";
-import { createInterpreter } from "./js/interpreter.ts";
+import { createInterpreter } from "./interpreter.ts";
 
 /** Where the host puts its end of the boundary. */
 const BOUNDARY_FD = 3;

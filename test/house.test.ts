@@ -95,7 +95,7 @@ const PLAN: Readonly<Record<string, Row>> = {
   },
   "enclave-app/apps": { may: ["node/enclave/http", "node/enclave/ledger", "node/enclave/kv", ...PROTOCOL] },
   "enclave-app/js": {
-    may: ["enclave-app/ccf", "governance/enclave", "node/enclave/service", "node/enclave/kv", ...PROTOCOL],
+    may: ["governance/enclave", ...PROTOCOL],
     packages: {
       "quickjs-emscripten-core": "guest JavaScript runs in QuickJS",
       "@jitl/quickjs-wasmfile-release-sync": "its engine",
@@ -202,7 +202,6 @@ const PLAN: Readonly<Record<string, Row>> = {
 const UPWARD: Readonly<Record<string, string>> = {
   "protocol -> protocol/crypto": "whole formats (receipts, properties) are built of their own parts",
   "protocol -> protocol/ledger": "likewise",
-  "enclave-app/js -> enclave-app/ccf": "the interpreter is handed the `ccf` globals where it is made",
 };
 
 /** Loaded nowhere in the enclave, whatever a row says. */

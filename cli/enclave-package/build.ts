@@ -59,7 +59,7 @@ export type BuildReport = Readonly<{
 }>;
 
 const ENCLAVE_MODULES = ["enclave-app/confine-workers.ts", "enclave-app/main.ts"];
-const GUEST_MODULES = ["enclave-app/confine-workers.ts", "enclave-app/js/guest-worker.ts"];
+const GUEST_MODULES = ["enclave-app/confine-workers.ts", "enclave-app/guest-worker.ts"];
 const HEAP_MIB = 1024;
 const THREADS = 2;
 const WASM = "@jitl/quickjs-wasmfile-release-sync/wasm";

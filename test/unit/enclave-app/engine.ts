@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { bundleGuestWorker } from "../../../cli/enclave-package/bundle.ts";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
-const MODULES = ["enclave-app/confine-workers.ts", "enclave-app/js/guest-worker.ts"];
+const MODULES = ["enclave-app/confine-workers.ts", "enclave-app/guest-worker.ts"];
 
 let text: Promise<string> | undefined;
 

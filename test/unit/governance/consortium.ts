@@ -4,8 +4,8 @@
  */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { createInterpreter } from "../../../enclave-app/interpreter.ts";
 import { GOVERNANCE_LIMITS, type GuestLimits } from "../../../enclave-app/js/guest-types.ts";
-import { createInterpreter } from "../../../enclave-app/js/interpreter.ts";
 import { governanceEndpoints } from "../../../governance/enclave/governance-api.ts";
 import { createShares } from "../../../governance/enclave/shares.ts";
 import { type MemberCall, type SignedCall, signCall } from "../../../governance/member/request.ts";

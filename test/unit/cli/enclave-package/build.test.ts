@@ -199,8 +199,8 @@ describe("signing", () => {
 });
 
 test("the guest worker's text is CommonJS that needs no file", async () => {
-  const { text, inputs } = await bundleGuestWorker(root, ["enclave-app/js/guest-worker.ts"]);
-  expect(inputs).toContain("enclave-app/js/guest-worker.ts");
+  const { text, inputs } = await bundleGuestWorker(root, ["enclave-app/guest-worker.ts"]);
+  expect(inputs).toContain("enclave-app/guest-worker.ts");
   expect(text).not.toMatch(/^import /m);
   expect(text).not.toContain(root);
 });

@@ -2,7 +2,7 @@ import { createHash, X509Certificate } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { serveGuest } from "../../../../enclave-app/ccf/globals.ts";
 import { accessOf, isReserved, refusal } from "../../../../enclave-app/ccf/permissions.ts";
-import { createInterpreter } from "../../../../enclave-app/js/interpreter.ts";
+import { createInterpreter } from "../../../../enclave-app/interpreter.ts";
 import { GuestError } from "../../../../enclave-app/js/sync-call.ts";
 import type { GuestResult, Purpose } from "../../../../governance/enclave/interpreter.ts";
 import { Store } from "../../../../node/enclave/kv/store.ts";

@@ -5,7 +5,7 @@
  * time: a script that were not stopped would hang its test.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createInterpreter } from "../../../../enclave-app/js/interpreter.ts";
+import { createInterpreter } from "../../../../enclave-app/interpreter.ts";
 import type { GuestResult, Purpose } from "../../../../governance/enclave/interpreter.ts";
 import { Store } from "../../../../node/enclave/kv/store.ts";
 import { Tx } from "../../../../node/enclave/kv/tx.ts";

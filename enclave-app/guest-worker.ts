@@ -7,11 +7,11 @@
  * Trusted; it runs guests that are not.
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { present } from "../../protocol/check.ts";
-import { guestGlobals } from "../ccf/globals.ts";
-import { runGuest } from "./guest.ts";
-import type { GuestJob, GuestReport } from "./guest-types.ts";
-import { SyncCaller } from "./sync-call.ts";
+import { present } from "../protocol/check.ts";
+import { guestGlobals } from "./ccf/globals.ts";
+import { runGuest } from "./js/guest.ts";
+import type { GuestJob, GuestReport } from "./js/guest-types.ts";
+import { SyncCaller } from "./js/sync-call.ts";
 
 /** Lines that one run may log, and the length of each. */
 const LOG_LINES_MAX = 100;

@@ -3,11 +3,11 @@
  *
  * Trusted.
  */
-import type { GuestCall, GuestResult, Interpreter, Purpose } from "../../governance/enclave/interpreter.ts";
-import type { Operations } from "../../node/enclave/service/operations.ts";
-import { serveGuest } from "../ccf/globals.ts";
-import { GuestPool, type GuestPoolParts } from "./guest-pool.ts";
-import { GOVERNANCE_LIMITS, type GuestLimits } from "./guest-types.ts";
+import type { GuestCall, GuestResult, Interpreter, Purpose } from "../governance/enclave/interpreter.ts";
+import type { Operations } from "../node/enclave/service/operations.ts";
+import { serveGuest } from "./ccf/globals.ts";
+import { GuestPool, type GuestPoolParts } from "./js/guest-pool.ts";
+import { GOVERNANCE_LIMITS, type GuestLimits } from "./js/guest-types.ts";
 
 export type InterpreterParts = GuestPoolParts & Readonly<{ operations: Operations; limits?: GuestLimits }>;
 
