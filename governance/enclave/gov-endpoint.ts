@@ -12,8 +12,8 @@ import {
   HttpError,
   type Reply,
 } from "../../node/enclave/http/endpoint.ts";
-import { utf8 } from "../../protocol/bytes.ts";
-import { assert } from "../../protocol/check.ts";
+import { fromUtf8, utf8 } from "../../protocol/bytes.ts";
+import { assert, Fault } from "../../protocol/check.ts";
 
 const VERSIONS = ["2023-06-01-preview", "2024-07-01"];
 const ID = /^[0-9a-fA-F]{64}$/;
@@ -72,4 +72,22 @@ function versioned(handler: Handler): Handler {
       throw new HttpError(400, "UnsupportedApiVersionValue", `Unsupported api-version '${version}'. ${supported}`);
     return handler(call);
   };
+}
+
+/**
+ * The text that a signed payload carries: JSON with one member of this name.
+ * @throws HttpError 400 `InvalidInput` for anything else
+ */
+export function textIn(payload: Uint8Array, member: string, what: string): string {
+  const expected = `The signed payload must be JSON of the form {"${member}": "${what}"}.`;
+  let value: unknown;
+  try {
+    value = JSON.parse(fromUtf8(payload));
+  } catch (error) {
+    if (!(error instanceof SyntaxError) && !(error instanceof Fault)) throw error;
+    throw new HttpError(400, "InvalidInput", `${expected} ${error.message}`);
+  }
+  const text: unknown = typeof value === "object" && value !== null ? Reflect.get(value, member) : undefined;
+  if (typeof text !== "string") throw new HttpError(400, "InvalidInput", expected);
+  return text;
 }

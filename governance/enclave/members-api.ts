@@ -6,10 +6,8 @@
 import { memberCose } from "../../node/enclave/http/auth.ts";
 import { type Call, type Endpoint, HttpError, json } from "../../node/enclave/http/endpoint.ts";
 import type { Operations } from "../../node/enclave/service/operations.ts";
-import { fromUtf8 } from "../../protocol/bytes.ts";
-import { Fault } from "../../protocol/check.ts";
 import type { MemberId } from "../../protocol/ids.ts";
-import { reads, type SignedCaller, signed } from "./gov-endpoint.ts";
+import { reads, type SignedCaller, signed, textIn } from "./gov-endpoint.ts";
 import { acknowledge, stateDigest, updateStateDigest } from "./members.ts";
 
 const DIGEST = "/members/state-digests/{memberId}";
@@ -30,7 +28,7 @@ export function memberEndpoints(operations: Pick<Operations, "refreshRecoverySha
     signed(`${DIGEST}:ack`, memberCose("ack"), (call) => {
       const memberId = signerInPath(call);
       const { envelope, payload } = call.caller;
-      acknowledge(call.tx, memberId, digestIn(payload), envelope, operations);
+      acknowledge(call.tx, memberId, textIn(payload, "stateDigest", "<hex>"), envelope, operations);
       return { status: 204 };
     }),
   ];
@@ -39,18 +37,4 @@ export function memberEndpoints(operations: Pick<Operations, "refreshRecoverySha
 function signerInPath({ caller, request }: Call & { caller: SignedCaller }): MemberId {
   if (request.params["memberId"]?.toLowerCase() === caller.memberId) return caller.memberId;
   throw new HttpError(400, "InvalidAuthenticationInfo", "Authenticated member id does not match URL");
-}
-
-function digestIn(payload: Uint8Array): string {
-  const expected = 'The signed payload must be JSON of the form {"stateDigest": "<hex>"}.';
-  let value: unknown;
-  try {
-    value = JSON.parse(fromUtf8(payload));
-  } catch (error) {
-    if (!(error instanceof SyntaxError) && !(error instanceof Fault)) throw error;
-    throw new HttpError(400, "InvalidInput", `${expected} ${error.message}`);
-  }
-  if (typeof value === "object" && value !== null && "stateDigest" in value && typeof value.stateDigest === "string")
-    return value.stateDigest;
-  throw new HttpError(400, "InvalidInput", expected);
 }

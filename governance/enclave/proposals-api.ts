@@ -9,9 +9,7 @@
 import { activeMemberCose } from "../../node/enclave/http/auth.ts";
 import { type Call, type Endpoint, HttpError, json } from "../../node/enclave/http/endpoint.ts";
 import type { Operations } from "../../node/enclave/service/operations.ts";
-import { fromUtf8 } from "../../protocol/bytes.ts";
-import { Fault } from "../../protocol/check.ts";
-import { idIn, reads, type SignedCaller, script, signed } from "./gov-endpoint.ts";
+import { idIn, reads, type SignedCaller, script, signed, textIn } from "./gov-endpoint.ts";
 import type { Interpreter } from "./interpreter.ts";
 import { notFound, type Proposal, Proposals } from "./proposals.ts";
 
@@ -40,7 +38,15 @@ export function proposalEndpoints({ interpreter, operations, nowMs }: ProposalPa
       const id = signedProposal(call);
       if (idIn(call, "memberId", "member") !== call.caller.memberId)
         throw new HttpError(400, "InvalidResourceName", "Authenticated member id does not match URL");
-      return json(shown(await on(call).submitBallot(id, call.caller, ballotIn(call.caller.payload))));
+      return json(
+        shown(
+          await on(call).submitBallot(
+            id,
+            call.caller,
+            textIn(call.caller.payload, "ballot", "<text of a JavaScript module>"),
+          ),
+        ),
+      );
     }),
 
     reads(PROPOSALS, (call) => json({ value: on(call).all().map(shown) })),
@@ -90,18 +96,4 @@ function signedProposal(call: Call & { caller: SignedCaller }): string {
   if (call.caller.proposalId?.toLowerCase() !== id)
     throw new HttpError(400, "InvalidResourceName", "Authenticated proposal id does not match URL");
   return id;
-}
-
-function ballotIn(payload: Uint8Array): string {
-  const expected = 'The signed payload must be JSON of the form {"ballot": "<text of a JavaScript module>"}.';
-  let value: unknown;
-  try {
-    value = JSON.parse(fromUtf8(payload));
-  } catch (error) {
-    if (!(error instanceof SyntaxError) && !(error instanceof Fault)) throw error;
-    throw new HttpError(400, "InvalidInput", `${expected} ${error.message}`);
-  }
-  if (typeof value === "object" && value !== null && "ballot" in value && typeof value.ballot === "string")
-    return value.ballot;
-  throw new HttpError(400, "InvalidInput", expected);
 }
