@@ -79,6 +79,7 @@ export class Replica {
   /** Milliseconds since something became unsigned. */
   #unsignedMs = 0;
   readonly #pace = new SigningPace();
+  #lookAgain = false;
 
   /** Entries of the append being handled. */
   #incoming: { first: Seqno; entries: readonly Uint8Array[] } = { first: 0, entries: [] };
@@ -256,8 +257,18 @@ export class Replica {
     if (ledger.unsigned >= signatureTxCount || this.#unsignedMs >= signatureDelayMs) return true;
     if (this.#signedAt > ledger.store.committed) return false;
     const waitMs = this.#pace.gatherMs(ledger.unsigned, performance.now());
-    if (waitMs > 0) setTimeout(() => this.#scheduleFlush(), waitMs);
+    if (waitMs > 0) this.#lookAgainIn(waitMs);
     return waitMs === 0;
+  }
+
+  /** One timer at a time: every write of a gathering round comes by here. */
+  #lookAgainIn(waitMs: number): void {
+    if (this.#lookAgain) return;
+    this.#lookAgain = true;
+    setTimeout(() => {
+      this.#lookAgain = false;
+      this.#scheduleFlush();
+    }, waitMs);
   }
 
   #sign(): void {
