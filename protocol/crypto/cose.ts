@@ -92,25 +92,17 @@ export function signatureBytesFor(key: KeyObject): number {
 }
 
 /**
- * Makes a whole COSE_Sign1, signing in OpenSSL's thread pool.
+ * Makes a whole COSE_Sign1, at once and on this thread.
  * @param headers all protected headers but the algorithm, which comes first.
  * @param detached leaves the payload out of the message.
  * @throws Fault `CoseKeyUnsupported`
  */
-export async function signSign1(parts: {
+export function signSign1(parts: {
   key: KeyObject;
   headers: CborMap;
   payload: Uint8Array;
   detached?: boolean;
-}): Promise<Buffer> {
-  const { key, headers, payload, detached = false } = parts;
-  const protectedBytes = encodeCbor(new Map([[COSE_HEADER.algorithm, algorithmFor(key)], ...headers]));
-  const signature = await signToBeSigned(toBeSigned(protectedBytes, payload), key);
-  return encodeSign1({ protectedBytes, payload: detached ? null : payload, signature });
-}
-
-/** The same, at once and on this thread. */
-export function signSign1Sync(parts: Parameters<typeof signSign1>[0]): Buffer {
+}): Buffer {
   const { key, headers, payload, detached = false } = parts;
   const { algorithm, hash } = parametersFor(key);
   const protectedBytes = encodeCbor(new Map([[COSE_HEADER.algorithm, algorithm], ...headers]));

@@ -24,7 +24,7 @@ import {
   COSE_HEADER,
   decodeSign1,
   type Sign1,
-  signSign1Sync,
+  signSign1,
   verifySign1,
   verifySign1Sync,
 } from "../crypto/cose.ts";
@@ -80,7 +80,7 @@ export function ledgerSignature(parts: LedgerSignature): Buffer {
     ],
     [CCF_CLAIMS, new Map([[TX_ID_CLAIM, formatTxId(txId)]])],
   ]);
-  return signSign1Sync({ key, headers, payload: root, detached: true });
+  return signSign1({ key, headers, payload: root, detached: true });
 }
 
 /**
